@@ -1,4 +1,8 @@
-"""Forgery: hundreds of tokens that the service did not issue. It must refuse each, and none may make it fail."""
+"""Forgery: hundreds of tokens that the service did not issue. Each must grant nothing, and none may make it fail.
+
+The service must refuse each of them, except at `/revoke`, which may answer 200 to an unknown token (RFC 7009 section
+2.2) and must then change nothing.
+"""
 
 from collections.abc import Iterable
 
@@ -55,17 +59,23 @@ async def malformed(context: Context) -> str:
 
 
 async def pending(context: Context) -> str:
-    """Forged pending tokens with a valid code must be refused, and the code must stay valid."""
+    """Forged pending tokens must be refused, each with a code that is valid then, and must not use that code up.
+
+    The last code was sent with at least one forged token before it is sent with the genuine one.
+    """
     enrolled_user = await context.people.enrolled_user()
     keys = (await context.target.send("GET", JWKS)).members.get("keys", [])
     genuine = await enrolled_user.pending()
-    forger, code, count = Forger(genuine, keys), await enrolled_user.unused_code(), 0
-    for what, token in forger.all():
+    forged = list(Forger(genuine, keys).all())
+    for what, token in forged:
+        code = await enrolled_user.unused_code()  # on a slow target an earlier one may have expired
         require_refusal(await enrolled_user.give_code(code, token), f"at /login-2fa: {what}")
-        count += 1
-    if not (answer := await enrolled_user.give_code(await enrolled_user.next_code(), genuine)).is_yes:
+    code = await enrolled_user.next_code()
+    what, token = forged[-1]
+    require_refusal(await enrolled_user.give_code(code, token), f"at /login-2fa: {what}")
+    if not (answer := await enrolled_user.give_code(code, genuine)).is_yes:
         raise Broken(f"forged pending tokens used up the genuine one or its code, which was then answered {answer}")
-    return f"{count} tokens refused, the genuine one accepted"
+    return f"{len(forged)} tokens refused, the genuine one accepted with a code sent before"
 
 
 async def refresh(context: Context) -> str:
@@ -80,7 +90,9 @@ async def refresh(context: Context) -> str:
     for number, token in enumerate(forged):
         form = {"grant_type": "refresh_token", "refresh_token": token}
         require_refusal(await target.send("POST", "/token", form=form), f"forged refresh token {number}")
-        await target.send("POST", "/revoke", form={"token": token or "none"})
+        answer = await target.send("POST", "/revoke", form={"token": token or "none"})
+        if answer.is_failure:  # RFC 7009 section 2.2: an unknown token is answered with 200
+            raise Broken(f"forged refresh token {number} at /revoke was answered with a failure ({answer})")
     if not await password_user.is_logged_in():
         raise Broken("a forged refresh token ended the session")
     return f"{len(forged)} tokens refused, the session is still live"

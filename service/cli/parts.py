@@ -19,7 +19,7 @@ from service.users.addresses import check_address
 DONE, REFUSED, MISUSED = 0, 1, 2
 """Exit statuses."""
 
-NAME_HELP = "the username, or the sub of its tokens"
+NAME_HELP = "the username or the `sub` of the account"
 """The help of an argument that names an account: see `Administration.get`."""
 LOCALE_HELP = "the language of messages to the user, such as de"
 
@@ -62,11 +62,14 @@ def has_sqlite_file(settings: Settings) -> bool:
     """Return whether the SQLite database exists. Raises `ConfigurationError` if its folder cannot be read."""
     file = settings.sqlite_file
     try:
-        return file.exists()
+        file.stat()  # from Python 3.14 on, `exists` hides the other errors
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise ConfigurationError(
             f"KEYTURN_DATA_DIR: {file} cannot be read: {error.strerror}. Name a folder with the database."
         ) from None
+    return True
 
 
 def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:
@@ -102,17 +105,26 @@ def when(seconds: int) -> str:
 
 def read_password() -> str:
     """Ask for a password twice, or read it from the first line of standard input. Raises `ConfigurationError`."""
-    if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if password != getpass.getpass("Password again: "):
-            raise ConfigurationError("The two passwords are not the same.")
-        return password
-    # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
+    if sys.stdin is None:  # the shell closed it (`<&-`)
+        raise ConfigurationError("Standard input is closed. Give the password at a terminal or on its first line.")
     try:
-        line = sys.stdin.readline()
+        return _ask_for_password() if sys.stdin.isatty() else _read_first_line()
+    except EOFError:  # Ctrl-D
+        raise ConfigurationError("No password was given.") from None
     except UnicodeDecodeError:  # its text would quote a part of the password
         raise ConfigurationError(f"Standard input is not text in the encoding {sys.stdin.encoding}.") from None
-    password = line.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+
+
+def _ask_for_password() -> str:
+    password = getpass.getpass("Password: ")
+    if password != getpass.getpass("Password again: "):
+        raise ConfigurationError("The two passwords are not the same.")
+    return password
+
+
+def _read_first_line() -> str:
+    # Windows pipes begin with a byte order mark and end lines with CR LF; neither is part of the password.
+    password = sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
     if not password:
         raise ConfigurationError("Standard input has no password on its first line.")
     return password

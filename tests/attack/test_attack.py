@@ -18,7 +18,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,20 @@ HELD, BROKEN, INCOMPLETE = 0, 1, 3
 PROOF = "an unguessable proof of this test"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TamperingApp]:
+def make_service(data_dir: Path) -> TamperingApp:
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("attacked"),
+        data_dir=data_dir,
         limit_signup=None,
         limit_login_address=None,
         recovery_delay="72h",
     )  # fmt: skip
     migrate(settings.resolved_database_url)
-    spoiled = TamperingApp(create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT))
+    return TamperingApp(create_app(settings, hash_cost=CHEAPEST, timeouts=PATIENT))
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TamperingApp]:
+    spoiled = make_service(tmp_path_factory.mktemp("attacked"))
     with listening(spoiled) as spoiled.url:
         yield spoiled
 
@@ -324,6 +329,55 @@ async def ends_sessions_by_forged_tokens(request: ForwardedRequest, forward: For
     return await forward(request)
 
 
+async def fails_at_revocation(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+    """Fail at a token of another form."""
+    is_malformed = request.path == "/revoke" and b"token=ktr_" not in request.body
+    return ForwardedResponse.of(500) if is_malformed else await forward(request)
+
+
+@dataclass
+class RefusesCodesAfterForgedTokens:
+    """A code that came with a token it refused is used up."""
+
+    used: set[str] = field(default_factory=set)
+
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        if request.path != "/login-2fa" or not self.used.isdisjoint(request.given("otp")):
+            return ForwardedResponse.of(401) if request.path == "/login-2fa" else await forward(request)
+        given = await forward(request)
+        if given.status >= 400:
+            self.used.update(request.given("otp"))
+        return given
+
+
+@dataclass
+class SlowClock:
+    """A service in whose answers a minute passes after the first forged pending token."""
+
+    codes: list[str] = field(default_factory=list)
+
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if request.path == "/login-2fa" and given.status >= 400:
+            self.codes += request.given("otp")
+        if not self.codes:
+            return given
+        later = format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True)
+        return replace(given, headers=(*given.headers, ("date", later)))
+
+
+async def test_each_forged_pending_token_comes_with_a_valid_code(tmp_path: Path) -> None:
+    """On a slow service a code expires between two of them: the refusal of the others would then prove nothing."""
+    slow = SlowClock()
+    spoiled = make_service(tmp_path)
+    spoiled.by = slow
+    with listening(spoiled, date_header=False) as url:
+        await run_attack(url, "forgery")
+    first, *others = slow.codes
+    assert len(others) > 100
+    assert first not in others
+
+
 async def test_forgery_is_detected(attacked: Attacked, service: TamperingApp) -> None:
     """The attack named for a flaw detects it; all other attacks hold."""
     (jwk,) = httpx2.get(f"{service.url}/.well-known/jwks.json", timeout=PATIENT_SECONDS).json()["keys"]
@@ -350,8 +404,13 @@ async def test_forgery_is_detected(attacked: Attacked, service: TamperingApp) ->
             {"The attacker's own key: jwk, jku, x5u, kid", "Forged refresh tokens"},
         ),
         (
-            [AcceptsBy(takes_zeros), fails_on_headers],
-            {"Signatures of zeros, cut, or stripped", "Malformed, huge and ambiguous tokens"},
+            [AcceptsBy(takes_zeros), fails_on_headers, fails_at_revocation, RefusesCodesAfterForgedTokens()],
+            {
+                "Signatures of zeros, cut, or stripped",
+                "Malformed, huge and ambiguous tokens",
+                "Forged pending tokens with a valid code",
+                "Forged refresh tokens",
+            },
         ),
     ]
     for by, expected in flaws:

@@ -258,6 +258,59 @@ def test_at_a_terminal_the_username_is_typed(here: Here, typed: str, status: int
     assert status == DONE or "nothing was deleted" in output.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (b"\x04", "No password was given."),
+        (b"p\xe9ssword of a Latin-1 terminal\n", "Standard input is not text in the encoding utf-8."),
+    ],
+    ids=["Ctrl-D", "Latin-1"],
+)
+def test_at_a_terminal_a_password_that_cannot_be_read_is_refused(here: Here, typed: bytes, reason: str) -> None:
+    """The end of the input and another encoding are errors with a reason, which quotes no part of the password."""
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "users", "add", "judy"],
+        env={**clean_environment(), **here.environment, "PYTHONIOENCODING": "utf-8"},
+        cwd=REPOSITORY, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    ) as command:  # fmt: skip
+        assert command.stderr is not None
+        prompt = command.stderr.read(len("Password: "))  # what is typed before the prompt is thrown away
+        os.write(controller, typed)
+        _, error = command.communicate(timeout=60)
+    os.close(controller)
+    os.close(terminal)
+    assert (b"Password: ", MISUSED) == (prompt, command.returncode), error
+    assert f"keyturn: {reason}" == error.decode().strip()
+
+
+@pytest.mark.parametrize("arguments", [("add", "judy"), ("set-password", "alice")], ids=" ".join)
+def test_a_command_with_closed_standard_input_says_what_to_give(here: Here, arguments: tuple[str, ...]) -> None:
+    """A shell closes it with `<&-`; the command then asks for a password in one sentence."""
+    with_people(here)
+    output = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "service", "users", *arguments],
+        env={**clean_environment(), **here.environment},
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (
+        MISUSED,
+        "keyturn: Standard input is closed. Give the password at a terminal or on its first line.\n",
+    ) == (
+        output.returncode,
+        output.stderr,
+    )
+
+
+def test_a_data_folder_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    """The reason is that it cannot be read, not that it has no database yet."""
+    (tmp_path / "file").touch()
+    output = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "file")})
+    assert MISUSED == output.status
+    assert "KEYTURN_DATA_DIR: " in output.err
+    assert "cannot be read: Not a directory. Name a folder with the database." in output.err
+
+
 def test_what_an_attack_left_is_deleted_by_the_command_that_it_prints(tmp_path: Path) -> None:
     """The printed command runs where the service runs and deletes no other account."""
     environment = {"KEYTURN_DATA_DIR": str(tmp_path / "data")}

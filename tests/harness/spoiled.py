@@ -149,10 +149,12 @@ def listening(
     deadline: float = DEADLINE_SECONDS,
     keep_alive: int = 5,
     max_keep_alive: int = MAX_KEEP_ALIVE_CONNECTIONS,
+    date_header: bool = True,
 ) -> Iterator[str]:
     """Serve the application in a thread, on a free port unless one is given; yield its URL.
 
-    A test that waits for the deadline of a request gives a shorter one.
+    A test that waits for the deadline of a request gives a shorter one. Without `date_header` the application sets
+    `Date`.
     """
     protocol: Any = functools.partial(DeadlineProtocol, cors=cors, deadline=deadline, max_keep_alive=max_keep_alive)
     config = uvicorn.Config(
@@ -166,6 +168,7 @@ def listening(
         log_config=None,
         access_log=False,
         timeout_keep_alive=keep_alive,
+        date_header=date_header,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
