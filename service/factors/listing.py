@@ -16,8 +16,9 @@ class AuthenticatorSummary:
     confirmed_at: int | None
     last_used_at: int | None
     offset_seconds: int
-    """By how many seconds its clock was ahead at its last verification code; negative: behind."""
+    """By how many seconds its clock was ahead at its last accepted code; negative: behind."""
     is_weak: bool
+    """Whether its secret has less than 112 bits. Only an import brings such secrets."""
 
 
 async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummary]:

@@ -1,9 +1,10 @@
 """Prometheus metrics: what `GET /metrics` returns, and how each event of the log is counted.
 
 Code reports a decision once, with `log.emit`, which calls `count` for the event. An event that is too frequent for a
-log line (a refresh, an accepted code) is only counted. This file has the names of the labels. Their values are words
-of the code and small numbers. None is a user, an address or another value that a caller chooses, so that no caller
-can create many series, and none is a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+log line (a refresh, an accepted code) is only counted. This file has the names of the labels, and
+`operations/database_metrics.py` those of the metrics that are read from the database. Their values are words of the
+code and small numbers. None is a user, an address or another value that a caller chooses, so that no caller can
+create many series, and none is a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 
 The metrics are those of this process. With several workers they are those of all workers together: the workers write
 them to files in one folder, and the worker that answers the request adds them up. Each replica reports its own.

@@ -24,7 +24,9 @@ from service.users.users import User
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """The user whose password was right, and when that was certain.
+    """The user whose proof was right, and when that was certain.
+
+    The proof is a password; in `FreshProof` it may also be a fresh second factor.
 
     Hashing may take seconds under load. So an operation that ends sessions records `at` as the time of their end, not
     the time at which it started: /verify learns of ended sessions from readings that go back only ten seconds, and

@@ -20,7 +20,9 @@ class AuthenticatorAnswer(BaseModel):
     created_at: int
     confirmed_at: int | None
     last_used_at: int | None
-    offset_seconds: int = Field(description="By how many seconds its clock is ahead; negative: behind.")
+    offset_seconds: int = Field(
+        description="By how many seconds its clock was ahead at its last accepted code; negative: behind."
+    )
 
     @classmethod
     def of(cls, factor: AuthenticatorSummary) -> Self:

@@ -86,7 +86,7 @@ class ExportedAuthenticator(BaseModel):
     last_step: int = Field(description="The newest time step whose code was accepted or reported as out of step.")
     offset_steps: int = Field(description="By how many steps its window of acceptable codes is shifted.")
     offset_seconds: int = Field(
-        description="By how many seconds its clock was ahead at its last verification code; negative: behind."
+        description="By how many seconds its clock was ahead at its last accepted code; negative: behind."
     )
     out_of_step_reported_at: int = Field(
         description="When a code was reported as out of step; 0: not since the last accepted code."

@@ -82,7 +82,7 @@ class FactorAnswer(BaseModel):
     confirmed_at: int | None = Field(description="When its first verification code confirmed it; null before that.")
     last_used_at: int | None
     offset_seconds: int = Field(
-        description="By how many seconds its clock was ahead at its last verification code; negative: behind."
+        description="By how many seconds its clock was ahead at its last accepted code; negative: behind."
     )
     weak_secret: bool = Field(
         description="Whether it was imported with a secret of less than 112 bits. Confirming another authenticator "

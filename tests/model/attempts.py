@@ -1,4 +1,4 @@
-"""The steps of an attempt: charge, compare, claim. `throttle`, `attempts`, `authenticators`."""
+"""The steps of an attempt: charge, compare, claim. `throttle`, `attempts`, `totp_authenticators`."""
 
 from tests.model import volatile
 from tests.model.flaws import Flaw

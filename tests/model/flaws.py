@@ -10,7 +10,7 @@ class Flaw(Enum):
     USED_CODES_IN_REDIS_ONLY = "used codes are stored in Redis only"
     FAILS_OPEN = "the claim decides, and counts as granted when Redis is unavailable"
     ANY_OTHER_STEP = "consuming a code accepts any step but the last one, also an earlier one"
-    KEYED_BY_TEXT = "used codes are stored by their text, although digits have compare_uncharged-alikes"
+    KEYED_BY_TEXT = "used codes are stored by their text, although digits have look-alikes"
     EPOCH_UNCHECKED = "the credential version is compared when the token is read, not when the code is consumed"
     JTI_NOT_UNIQUE = "the use of a pending token is only read before, with no unique constraint"
     RAISED_UNGUARDED = "a step-up ignores another step-up that was committed meanwhile"

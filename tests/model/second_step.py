@@ -1,4 +1,4 @@
-"""The steps of a second factor: find the token, consume the code, open the session. `login`, `authenticators`."""
+"""Steps of a second factor: find the token, consume the code, open the session. `login`, `totp_authenticators`."""
 
 from collections.abc import Iterator
 

@@ -22,28 +22,38 @@ WHEN = {
     "key.published": "A new signing key is in the key set.",
     "key.revoked": "A signing key was revoked.",
     "limit.hit": "A rate limit refused an attempt.",
-    "login.refused": "A password was refused, with the true reason: the answer is the same for all but `busy`.",
+    "login.refused": "A login or another operation with a password was refused, with the true reason: the "
+    "answer is the same for all but `busy`. `unknown_user`: no account has the name; `wrong_password`; `disabled`: "
+    "the password is right, but the account is disabled (also by its scheduled deletion), or, at `/me/restore`, it "
+    "has no deletion to take back; `changed`: the account changed after its password was found right; "
+    "`no_second_factor`: `/disable-mfa` of a user without one; `proof_used`: the code at `/disable-mfa` was used "
+    "meanwhile; `busy`: the queue of hashing was full or too slow.",
     "login.second_factor_required": "The password was right, and a pending token was issued.",
     "message.dropped": "A message to a user is not sent any more. `expired`: its link has expired, or it is a notice "
     "older than three days; `superseded`: another request took its place, or its link was used; `no_address`, "
     "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it, with its `status`; "
     "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
-    "message.refused": "A message to a user was not accepted; it is tried again. `status`, or `refused` with a "
-    "`status`: the mail server or the webhook answered with this `status`; `no_starttls`, `no_authentication`: the "
-    "mail server does not offer STARTTLS or authentication; `credentials_refused`: it refuses the credentials; "
-    "`not_written`: the file could not be written. The other reasons, and `refused` without a `status`, are those of "
-    "`webhook.refused`.",
+    "message.refused": "A message to a user was not accepted; it is tried again. Reason `status`, or reason "
+    "`refused` if the line also has the field `status`: the mail server or the webhook answered with that status; "
+    "`no_starttls`, `no_authentication`: the mail server does not offer STARTTLS or authentication; "
+    "`credentials_refused`: it refuses the credentials; `not_written`: the file could not be written. The other "
+    "reasons, and `refused` without the field `status`, are those of `webhook.refused`.",
     "message.sent": "A message to a user was accepted by the mail server, by the webhook, or written to `file`.",
     "mfa.secret_shown": "The secret of an unconfirmed authenticator was shown.",
-    "password.not_checked": "A new password was accepted although the list of leaked passwords gave no usable answer "
-    "within a second. `status`: its status was not 200; `too_large`, `malformed`: its answer was no range; "
-    "`unreadable`: the file cannot be read. The other reasons are those of `webhook.refused`.",
+    "password.not_checked": "A new password was accepted although the list of leaked passwords gave no usable "
+    "answer within a second. `status`: its status was not 200; `too_large`: the answer of the range service was "
+    "longer than allowed; `malformed`: it was not a list of hash suffixes with counts; `unreadable`: the file "
+    "cannot be read. The other reasons are those of `webhook.refused`.",
     "recovery_code.refused": "A recovery code was refused.",
     "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits.",
     "redis.back": "Redis answers again.",
     "request.refused": "A request got 503 because the database cannot be used.",
     "service.starting": "`keyturn serve` is about to accept connections.",
-    "session.refresh_refused": "A refresh token was refused.",
+    "session.refresh_refused": "A refresh was refused, or another request of `/token` or `/revoke` by its "
+    "`Origin`. `no_such_token`: it is malformed or forged; `session_is_over`: its session has ended, has expired or "
+    "does not exist, or its user is disabled; `mfa_required`: `KEYTURN_REQUIRE_MFA` does not allow its session, "
+    "which has ended; `two_cookies`: the cookie was given twice; `foreign_origin`: `Origin` is not an allowed one, "
+    "or it is missing at a refresh by the cookie.",
     "session.step_up_asked": "A step-up was requested.",
     "sessions.ended_by_policy": "A pass over all sessions ended those that `KEYTURN_REQUIRE_MFA` does not allow.",
     "sessions.swept": "Expired and ended sessions were deleted.",
@@ -103,12 +113,15 @@ def write() -> str:
             "errors, such as `password.not_checked`: in the same format, and on standard error, so that a program "
             "can read standard output. `database.unreachable` is not among them: the sentence with which the command "
             "ends has its reason. These events, which only commands report, appear in no log: "
-            f"{code(sorted(SILENT))}. What a command changes in an account or a client is a "
+            f"{code(sorted(SILENT))}. What a command changes in an account, a client or an invitation is a "
             "[recorded event](events.md)."
         ),
-        "## Fields\n",
+        "## Fields of a line as JSON\n",
         table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in FIELDS]),
-        paragraph("The details of the event are further fields of the same object."),
+        paragraph(
+            "The details of the event are further fields of the same object. A line for a terminal has the time as "
+            "HH:MM:SS in UTC, the level, the event and the details; it has no severity and no request id."
+        ),
         "## Names\n",
         paragraph(
             "A [recorded event](events.md) that a request or a background task caused is a line of the log too, with "

@@ -75,7 +75,7 @@ class PageFiles:
             summary.update(f"{path} {file.digest}\n".encode())
         self.folder = summary.hexdigest()[:16]
         links = ['<link rel="stylesheet" href="{}/brand.css">'] if style is not None else []
-        # Without them the browser would find each module only after it has read the one that imports it.
+        # Without these preloads the browser would find a module only after it has read the one that imports it.
         links += [
             f'<link rel="modulepreload" href="{{}}/{path}">'
             for path in files
