@@ -58,6 +58,8 @@ class OwnFactors:
         If it was confirmed, every other session ends, because an attacker may have the device. Raises `NotFound`,
         `LastFactor`; `InvalidToken` if the account changed at the same time.
         """
+        if not (factor_id.isascii() and factor_id.isprintable()):
+            raise NotFound  # PostgreSQL takes no NUL, and no id has such a character
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:

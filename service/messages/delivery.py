@@ -20,7 +20,7 @@ from service.messages.lease import Lease
 from service.messages.outbox import Message
 from service.messages.reports import log_dropped
 from service.messages.settling import Settling
-from service.messages.transport import Drop, NotTried, Refusal, Transport
+from service.messages.transport import Drop, NotTried, Outcome, Refusal, Transport
 from service.storage.database import Database
 from service.telemetry.event_names import EventName
 from service.waits import SETTLE_SECONDS
@@ -75,8 +75,12 @@ class Delivery:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        delivered = sum(outcome is True for outcome in outcomes)
-        self._pause_if_refused(now, is_refusing=len(due) == BATCH_SIZE and delivered == 0)
+        delivered = sum(outcome is None or isinstance(outcome, Drop) for outcome in outcomes)
+        are_refused = all(
+            isinstance(outcome, NotTried) or (isinstance(outcome, Refusal) and not outcome.is_of_message)
+            for outcome in outcomes
+        )
+        self._pause_if_refused(now, is_refusing=len(due) == BATCH_SIZE and are_refused)
         return delivered
 
     def _pause_if_refused(self, now: datetime, *, is_refusing: bool) -> None:
@@ -86,8 +90,8 @@ class Delivery:
             unix_seconds(now) + min(MAX_PAUSE_SECONDS, 2 ** min(self._rounds_refused, 16)) if is_refusing else 0
         )
 
-    async def _deliver(self, message: Message, now: datetime) -> bool:
-        """Send one message; return whether it was accepted or dropped, and so is not due any more."""
+    async def _deliver(self, message: Message, now: datetime) -> Outcome:
+        """Send one message; return what became of it. One that was accepted or dropped is not due any more."""
         try:
             outcome = await self._transport.send(message, now)
         except StoreUnavailable:
@@ -98,15 +102,15 @@ class Delivery:
             raise
         match outcome:
             case NotTried():
-                return False
+                return outcome
             case Refusal():
                 wait = await self._postpone(message, now)
                 self._transport.log_refused(message, outcome, again_in=wait)
-                return False
+                return outcome
             case Drop():
                 await outbox.remove(self._database, message)
                 log_dropped(message, outcome)
-                return True
+                return outcome
         if message.event == EventName.USER_DELETED and message.user_id is not None:
             # The last event of the account: those before it are delivered, and no receiver needs their details. The
             # details are removed before the row of the outbox, so that after a crash between them both run again.
@@ -114,7 +118,7 @@ class Delivery:
                 await events.remove_details(transaction, message.user_id)
         await outbox.remove(self._database, message)
         self._transport.log_delivered(message)
-        return True
+        return None
 
     async def _postpone(self, message: Message, now: datetime) -> int:
         """Let the message be sent again after a growing wait, and return the seconds."""

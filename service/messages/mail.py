@@ -3,7 +3,7 @@
 There are two carriers: a mail server (`mail_smtp`), and files on the machine of a developer (`mail_files`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -64,6 +64,13 @@ class Mail:
         content = await self._contents.read(message, now)
         if isinstance(content, Drop):
             return content
+        outcome = await self._carry(content)
+        if content.details and isinstance(outcome, Refusal | Drop) and outcome.is_of_content:
+            # A filter may refuse a text that a caller chose, such as a user agent. The notice must not depend on it.
+            return await self._carry(replace(content, details={}))
+        return outcome
+
+    async def _carry(self, content: Content) -> Outcome:
         try:
             letter = write_letter(content, self._templates.render(content), sender=self._sender)
         except ValueError:  # an address that cannot be in a header

@@ -14,6 +14,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import aiosmtplib
 
@@ -178,6 +179,9 @@ def explain(error: Exception) -> Refusal:
 def _judge(error: aiosmtplib.SMTPException) -> Refusal | Drop:
     """Return what becomes of a refused letter: after a permanent refusal a further attempt would be refused, too."""
     refusal = explain(error)
-    if refusal.status is not None and 500 <= refusal.status < 600 and refusal.status not in _ABOUT_AUTHENTICATION:
-        return Drop("refused", refusal.status)
-    return refusal
+    if refusal.status in _ABOUT_AUTHENTICATION:
+        return refusal
+    is_of_content = isinstance(error, aiosmtplib.SMTPDataError)
+    if refusal.status is not None and 500 <= refusal.status < 600:
+        return Drop("refused", refusal.status, is_of_content)
+    return replace(refusal, is_of_message=True, is_of_content=is_of_content)

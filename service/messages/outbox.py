@@ -23,6 +23,9 @@ WEBHOOK = "webhook"
 MAIL = "mail"
 """The transport of `mail.Mail`."""
 
+MAX_HOLDING_ATTEMPTS = 6
+"""Attempts after which a message no longer holds up the next one to its address: two minutes after the first."""
+
 EVENT = "event"
 """The kind of a row that reports an event as it was recorded. Those of messages to users are `kinds.MessageKind`."""
 
@@ -124,21 +127,38 @@ async def read_due(
 ) -> list[Message]:
     """Return due messages in the order of their events, for each recipient only the first in the outbox.
 
+    First come messages that were never tried, then those that were refused; each kind gets half of the places if the
+    other one needs the rest. So many messages that are refused again and again do not keep others from being tried.
+
     One that was never tried is due whatever its time: the clock of the replica that inserted it may have been fast.
     An event comes before the messages that follow from it. Messages to two addresses of a user do not wait for each
     other: a stranger may have set one of the addresses, and if its mail server refuses messages, the notices to the
-    other address must not wait.
+    other address must not wait. A message that was refused `MAX_HOLDING_ATTEMPTS` times no longer holds up the next
+    ones to its address: a filter of the mail server may refuse one text for days. Events keep their order always.
     """
+    fresh, refused = [
+        await _read_due(database, transport, now, up_to_event=up_to_event, limit=limit, were_refused=were_refused)
+        for were_refused in (False, True)
+    ]
+    places = max(limit // 2, limit - len(fresh))
+    return [*fresh[: limit - min(places, len(refused))], *refused[:places]]
+
+
+async def _read_due(
+    database: Database, transport: str, now: datetime, *, up_to_event: int, limit: int, were_refused: bool
+) -> list[Message]:
     rows = await database.fetch_all(
         "SELECT o.id, o.kind, o.attempts, o.event_id, e.event, e.occurred_at, e.details, e.user_id, u.username,"
         " o.address"
         " FROM outbox o JOIN events e ON e.id = o.event_id LEFT JOIN users u ON u.id = e.user_id"
         " WHERE o.transport = $1 AND (o.due_at <= $2 OR o.attempts = 0) AND o.event_id <= $3"
+        " AND CASE WHEN o.attempts = 0 THEN 0 ELSE 1 END = $5"
         " AND NOT EXISTS (SELECT 1 FROM outbox p"
         " WHERE p.transport = o.transport AND p.recipient = o.recipient AND p.event_id <= o.event_id"
         " AND coalesce(p.address = o.address, TRUE)"
+        f" AND (p.kind = '{EVENT}' OR p.attempts < {MAX_HOLDING_ATTEMPTS})"
         " AND (p.event_id < o.event_id OR p.id < o.id)) ORDER BY o.event_id, o.id LIMIT $4",
-        transport, unix_seconds(now), up_to_event, limit,
+        transport, unix_seconds(now), up_to_event, limit, int(were_refused),
     )  # fmt: skip
     return [_message(row) for row in rows]
 

@@ -13,6 +13,9 @@ class Refusal:
 
     reason: str
     status: int | None = None
+    is_of_message: bool = False
+    """Whether the receiver refused this message alone, for its recipient or its content, and may take others."""
+    is_of_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Drop:
 
     reason: str | None
     status: int | None = None
+    is_of_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)

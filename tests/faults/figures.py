@@ -19,11 +19,15 @@ BACK_WITHIN = 3.0
 
 
 def of_redis_stopped(outcome: Outcome) -> Line:
-    """The share of correct login steps that were answered 200 within half a second while Redis was stopped."""
+    """The share of correct login steps that were answered 200 within half a second while Redis was stopped.
+
+    Not counted are those of owners (`owners.Owner`), whose accounts are disabled, deleted and reset at the same time.
+    """
     allowed = WITHOUT_REDIS + outcome.allowance
+    owners = {exchange.person for exchange in outcome.history.exchanges if exchange.act == "/email"}
     steps: dict[object, bool] = {}
     for exchange in outcome.during:
-        if exchange.act in {"/login", "/login-2fa"}:
+        if exchange.act in {"/login", "/login-2fa"} and exchange.person not in owners:
             code = exchange.sent.get("secret"), exchange.sent.get("step")
             step = code if "step" in exchange.sent else exchange.request_id
             is_right = exchange.is_good and exchange.seconds <= allowed

@@ -17,11 +17,14 @@ CONFIRMS, RESETS = "confirm-email", "reset-password"
 
 @dataclass
 class Mailbox:
-    """The folder of messages. A file is read once."""
+    """The folder of messages. A file is read once; those that are there at the start are for earlier users."""
 
     folder: Path
     _links: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     _read: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._read.update(file.name for file in self.folder.glob("*.eml"))
 
     def links_to(self, address: str, purpose: str) -> list[str]:
         """Return the tokens in all messages to an address so far, one for each message."""

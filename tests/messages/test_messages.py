@@ -17,12 +17,13 @@ from service.clock import unix_seconds
 from service.components import Components
 from service.errors import ConfigurationError
 from service.messages.contents import Content, Contents
-from service.messages.delivery import BATCH_SIZE, Delivery
+from service.messages.delivery import BATCH_SIZE, MAX_RETRY_WAIT_SECONDS, Delivery
 from service.messages.kinds import FRAGMENTS, KINDS_OF_EVENT, LINK_LIFETIMES, NOTICE_LIFETIME, MessageKind
 from service.messages.mail import Letter, write_letter
+from service.messages.outbox import MAX_HOLDING_ATTEMPTS
 from service.messages.part import make_webhook
 from service.messages.templates import Templates, sample
-from service.messages.transport import Outcome, Refusal
+from service.messages.transport import Drop, Outcome, Refusal
 from service.origin import OPERATOR, Caller
 from service.sessions.sessions import Lifetimes, open_session
 from service.storage.database import Transaction
@@ -366,6 +367,63 @@ class Defective:
     async def end_round(self) -> None: ...
 
     def name_of(self, letter_id: str) -> None: ...
+
+
+class Filtering(Defective):
+    """A mail server that refuses for a time what is sent to these users, and letters with a forbidden text."""
+
+    forbidden = b"GTUBE"
+
+    async def carry(self, letter: Letter) -> Outcome:
+        if letter.to.partition("@")[0] in self._names:
+            return Refusal("status", 450, is_of_message=True)
+        if self.forbidden in letter.content:
+            return Drop("refused", 554, is_of_content=True)
+        self.sent.append(letter.to)
+        return None
+
+
+async def test_messages_that_are_refused_again_and_again_do_not_hold_up_those_of_others(post: Post) -> None:
+    """A hundred of them are due, which are more than some rounds; a new one is sent in the next round."""
+    names = {f"user{n:02}" for n in range(100)}
+    alice = await post.add_user("alice")
+    for name in sorted(names):
+        await post.record(EventName.PASSWORD_CHANGED, await post.add_user(name))
+    carrier = Filtering(names)
+    delivery = post.deliverer(carrier)
+    for _ in range(20):
+        await post.deliver(delivery)
+        post.clock.advance(seconds=30)
+    assert 100 == len(await post.due())
+    await post.record(EventName.PASSWORD_CHANGED, alice)
+    assert 1 == await post.deliver(delivery)
+    assert ["alice@example.net"] == carrier.sent
+
+
+async def test_a_refused_message_holds_up_the_next_one_to_its_address_for_two_minutes(post: Post) -> None:
+    """Then a link that is valid for an hour still arrives."""
+    carrier = Filtering({"alice"})
+    delivery = post.deliverer(carrier)
+    alice = await post.add_user("alice")
+    await post.record(EventName.PASSWORD_CHANGED, alice)
+    for _ in range(MAX_HOLDING_ATTEMPTS - 2):
+        await post.deliver(delivery)
+        post.clock.advance(seconds=MAX_RETRY_WAIT_SECONDS)
+    await post.record(EventName.PASSWORD_RESET_REQUESTED, alice)
+    for expected in ([MAX_HOLDING_ATTEMPTS - 1, 0], [MAX_HOLDING_ATTEMPTS, 1]):
+        await post.deliver(delivery)
+        attempts = await post.parts.database.fetch_all("SELECT attempts FROM outbox ORDER BY id")
+        assert expected == [row["attempts"] for row in attempts]
+        post.clock.advance(seconds=MAX_RETRY_WAIT_SECONDS)
+
+
+async def test_a_notice_that_a_filter_refuses_is_sent_without_what_a_caller_chose(post: Post) -> None:
+    """Somebody with the password could otherwise keep the news of their login from the user."""
+    alice = await post.add_user("alice")
+    await post.record(EventName.FACTOR_ADDED, alice, name="GTUBE")
+    carrier = Filtering(set())
+    assert 1 == await post.deliver(post.deliverer(carrier))
+    assert ["alice@example.net"] == carrier.sent
 
 
 async def test_messages_that_meet_a_defect_do_not_hold_up_those_of_others(post: Post) -> None:
