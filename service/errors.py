@@ -102,6 +102,12 @@ class CodeOutOfStep(ServiceError):
         self.retry_after = retry_after
 
 
+class CodeOutOfStoredStep(CodeOutOfStep):
+    """A code of the ordinary window, of an authenticator with another stored offset: its clock was corrected."""
+
+    message = "The authenticator's clock differs from the stored offset. Enter the next code to store the new one."
+
+
 class InvalidToken(ServiceError):
     """A token that is forged, expired, used up, revoked, or of another kind (RFC 6750 section 3.1)."""
 

@@ -324,7 +324,7 @@ MUTANTS = (
     Mutant("the cost of an imported scrypt hash is limited", "service/users/foreign_hashes.py", " or n * r * p > 1 << 22:", ":", "test_foreign_hashes.py -k cost_of_a_hash"),
     Mutant("importing a weak secret needs a flag", "service/accounts/import_records.py", "if totp.is_weak(canonical) and not allow_weak:", "if False:", "test_import_files.py"),
     Mutant("a user's imported secrets differ", "service/accounts/import_records.py", "if len({_hmac_key(secret) for _name, secret in self.factors}) < len(self.factors):", "if False:", "test_moving.py -k one_secret"),
-    Mutant("an enrolment replaces weak secrets", "service/login/enrolment.py", "for name in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):", "for name in ():", "test_imported_users.py -k next_enrolment"),
+    Mutant("an enrolment replaces weak secrets", "service/login/enrolment.py", "for weak, name in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):", "for name in ():", "test_imported_users.py -k next_enrolment"),
     Mutant("an imported sub is no client id", "service/users/imported_accounts.py", "is_claimed and not await subjects.claim_subject(transaction, user_id):", "False:", "test_imported_users.py -k at_once"),
     Mutant("a client id is no imported sub", "service/sessions/clients.py", "if not await subjects.claim_subject(transaction, client_id):", "if False:", "test_imported_users.py -k at_once"),
     Mutant("a disabled user is refused", "service/users/credentials.py", "else not user.is_disabled)", "else True)", "test_account_races.py test_cli.py test_moving.py"),

@@ -72,7 +72,7 @@ class OwnFactors:
                 raise LastFactor
             if removed.was_confirmed:
                 await sessions.end_all(transaction, user.id, reason="factor_removed", now=now, except_sid=access.sid)
-            details = {"name": removed.name, "sid": access.sid}
+            details = {"factor": factor_id, "name": removed.name, "sid": access.sid}
             act = Act.of_user(user.id, now, caller)
             await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
 

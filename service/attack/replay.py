@@ -1,4 +1,5 @@
-"""Replay: a single-use secret must be accepted once only, at the same time or later."""
+"""Replay: a single-use secret must be accepted once only, whether it is sent again at the same time or
+later."""
 
 from collections.abc import Sequence
 
@@ -19,9 +20,12 @@ def winners(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.is_yes and "access_token" in answer.members]
 
 
-def judge(answers: Sequence[Answer], what: str) -> str:
-    """Return the figures if exactly one request was accepted. Raises `Broken` or `NotTried` otherwise."""
-    won = len(winners(answers))
+def judge(answers: Sequence[Answer], what: str, *, also_won: int = 0) -> str:
+    """Return how many requests were accepted, if exactly one was and none failed. Otherwise raise an error.
+
+    `also_won`: accepted requests whose answers have no access token. Raises `Broken` or `NotTried`.
+    """
+    won = len(winners(answers)) + also_won
     if won > 1:
         raise Broken(f"{what} was accepted in {won} of {len(answers)} requests")
     failed = [answer for answer in answers if answer.is_failure]
@@ -90,12 +94,7 @@ async def login_or_disable(context: Context) -> str:
     disabled = sum(answer.is_yes for answer in answers[:3])
     if disabled:
         person.secret = ""
-    done = disabled + len(winners(answers))
-    if done > 1:
-        raise Broken(f"one code was accepted in {done} requests at once, {disabled} of them /disable-mfa")
-    if done == 0:
-        raise NotTried(f"the code was accepted in no request: {answers[-1]}")
-    return f"1 of {len(answers)} accepted"
+    return judge(answers, "one code, at /login-2fa and /disable-mfa,", also_won=disabled)
 
 
 async def recovery_code(context: Context) -> str:

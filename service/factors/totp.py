@@ -68,7 +68,10 @@ def matching_step(secret: str, otp: str, *, at: datetime, skew_steps: int, offse
 
 
 def drifted_step(secret: str, otp: str, *, at: datetime, skew_steps: int) -> int | None:
-    """Return the step of a code up to `MAX_DRIFT_STEPS` outside the window, of a clock that is wrong, or `None`."""
+    """Return the step of a code at most `MAX_DRIFT_STEPS` outside the ordinary window, or `None`.
+
+    The clock is wrong, or, if the step is in the ordinary window, it differs from a stored offset.
+    """
     return matching_step(secret, otp, at=at, skew_steps=skew_steps + MAX_DRIFT_STEPS)
 
 

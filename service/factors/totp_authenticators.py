@@ -12,10 +12,11 @@ Every path that takes a code keeps this order:
    Its row count is the answer (law 2: a code is consumed, not checked). The accepted steps of an
    authenticator strictly increase, for ever.
 
-A code of an authenticator with a wrong clock is reported as such, once. Reporting consumes its step as accepting
-would, so that a guesser learns nothing that can be used later. The very next code of the same clock re-aligns the
-authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its window. The middle of the shifted window is
-at most `totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
+A code of an authenticator with a wrong clock is reported as such, once; the column `told_at` has the time of the
+report (0: none that counts). A code of the ordinary window is reported too if the stored offset leads elsewhere.
+Reporting consumes its step as accepting would, so that a guesser learns nothing that can be used later. The very next
+code of the same clock re-aligns the authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its
+window. The middle of the shifted window is at most `totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
 
 The shared secret of an authenticator is stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
@@ -29,7 +30,15 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from service.clock import unix_seconds
-from service.errors import CodeOutOfStep, InvalidCode, InvalidToken, ServiceError, StoreUnavailable, TooManyAttempts
+from service.errors import (
+    CodeOutOfStep,
+    CodeOutOfStoredStep,
+    InvalidCode,
+    InvalidToken,
+    ServiceError,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from service.factors import attempts, totp
 from service.messages.events import Events
 from service.origin import Act
@@ -53,7 +62,8 @@ COUNT_PAGE_SIZE = 10_000
 """Authenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
 
 REALIGNED_WITHIN = timedelta(seconds=90)
-"""The time after a code out of step in which the very next code re-aligns: it is shown for 30 s, then typed."""
+"""The time after a code out of step in which the very next code re-aligns: the next code appears up to 30 s later, is
+shown for 30 s, and takes time to type."""
 
 _COLUMNS = "id, user_id, name, secret, confirmed_at, offset_steps"
 
@@ -130,7 +140,10 @@ class TotpAuthenticators:
     async def add(
         self, transaction: Transaction, user: User, now: datetime, *, name: str = DEFAULT_NAME
     ) -> TotpAuthenticator:
-        """Add an unconfirmed authenticator, and remove another unconfirmed one. The user's row must be locked."""
+        """Replace the user's unconfirmed authenticator, if there is one, by a new one.
+
+        The user's row must be locked.
+        """
         factor = TotpAuthenticator(secrets.token_urlsafe(16), user.id, name, totp.new_secret(), is_confirmed=False)
         statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND confirmed_at IS NULL"
         await transaction.execute(statement, user.id)
@@ -138,7 +151,7 @@ class TotpAuthenticators:
         return factor
 
     async def ensure(self, transaction: Transaction, user: User, now: datetime) -> None:
-        """Add an unconfirmed authenticator if the user has none. The user's row must be locked."""
+        """Add an unconfirmed authenticator if the user has none at all. The user's row must be locked."""
         statement = "SELECT 1 AS one FROM totp_authenticators WHERE user_id = $1 LIMIT 1"
         if await transaction.fetch_one(statement, user.id) is None:
             await self.add(transaction, user, now)
@@ -210,7 +223,8 @@ class TotpAuthenticators:
     async def consume(self, transaction: Transaction, user: User, checked: MatchedCode, now: datetime) -> bool:
         """Consume the code and confirm the authenticator; true for exactly one caller, ever.
 
-        With several authenticators the user's row must be locked, because the charge of each one is refunded.
+        With several authenticators the user's row must be locked: the refunds change several rows, and two
+        transactions that change them in different orders would deadlock (decision 10).
         """
         guards = (
             f" AND last_step = $1 - 1 AND told_at >= {unix_seconds(now - REALIGNED_WITHIN)}"
@@ -310,7 +324,8 @@ class TotpAuthenticators:
         if reported is None:
             return None
         emit(LogName.CODE_REFUSED, reason="out_of_step", sub=factor.user_id, factor=factor.id, offset_steps=offset)
-        raise CodeOutOfStep(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
+        error = CodeOutOfStoredStep if abs(offset) <= self._skew_steps else CodeOutOfStep
+        raise error(offset=offset * totp.PERIOD, server_time=now, retry_after=totp.seconds_to_next(now))
 
     async def _insert(
         self, transaction: Transaction, factor: TotpAuthenticator, user: User, now: datetime, *, last_step: int = 0
@@ -344,9 +359,10 @@ def usable(user: User, factors: list[TotpAuthenticator]) -> list[TotpAuthenticat
 async def count_by_drift(
     database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:
-    """Count the used authenticators of the page after an id, by the steps that their last code was ahead.
+    """Count the authenticators that were ever used, by the steps that their clock was ahead at the last code.
 
-    Also return the last id of the page; it is empty after the last page.
+    They are those of the next page (ids above `after`). Also return the id after which the page behind it begins;
+    empty if this was the last one.
     """
     last = await database.fetch_one(
         f"SELECT id FROM totp_authenticators WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
@@ -382,10 +398,10 @@ async def remove(transaction: Transaction, user_id: str, factor_id: str) -> Remo
     return None if row is None else Removed(row["name"], row["confirmed_at"] is not None)
 
 
-async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[str]:
-    """Remove the user's authenticators with weak secrets, except `replacement`. Return their names."""
-    statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING name"
-    return [row["name"] for row in await transaction.fetch_all(statement, user_id, replacement)]
+async def remove_weak(transaction: Transaction, user_id: str, *, replacement: str) -> list[tuple[str, str]]:
+    """Remove the user's authenticators with weak secrets, except `replacement`. Return the id and name of each."""
+    statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name"
+    return [(row["id"], row["name"]) for row in await transaction.fetch_all(statement, user_id, replacement)]
 
 
 async def count_weak(database: Database) -> int:

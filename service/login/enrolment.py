@@ -126,7 +126,7 @@ class Enrolment:
             if not is_current:
                 raise account_changed(user, caller)  # the next login uses the new state
             await self._second_factors.totp.ensure(transaction, user, now)
-            act = Act.of_user(user.id, now)
+            act = Act.of_user(user.id, now, caller)
             await self._events.record(transaction, EventName.MFA_ENROLMENT_STARTED, user.id, act, by="policy")
         return replace(user, mfa="asked")
 
@@ -150,27 +150,25 @@ class Enrolment:
         uri = self._provisioning_uri(user, authenticator, is_another=isinstance(pending.claims, PendingAuthenticator))
         return SharedSecret(uri, authenticator.secret)
 
-    async def confirm(
-        self, transaction: Transaction, pending: Pending, now: datetime
-    ) -> tuple[User, tuple[str, ...]]:
+    async def confirm(self, transaction: Transaction, pending: Pending, act: Act) -> tuple[User, tuple[str, ...]]:
         """Change the account for an authenticator that the code confirms: revoke all pending and device tokens.
 
         The first authenticator also ends the earlier sessions and creates the recovery codes, which are returned with
         the user. Another one removes the authenticators with secrets of less than 112 bits. Raises `InvalidToken` if
         the account changed since the pending token was read.
         """
-        user, authenticator = pending.user, pending.authenticators[0]
+        user, authenticator, now = pending.user, pending.authenticators[0], act.at
         is_first = user.mfa != "confirmed"
         changed = await users.increment_credential_version(transaction, user)
         if changed is None:
             raise InvalidToken
-        act, event = Act.of_user(user.id, now), EventName.MFA_ENABLED if is_first else EventName.FACTOR_ADDED
+        event = EventName.MFA_ENABLED if is_first else EventName.FACTOR_ADDED
         details = {"factor": authenticator.id, "name": authenticator.name}
         await self._events.record(transaction, event, user.id, act, **details)
         if not is_first:
-            for name in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
-                details = {"name": name, "reason": "weak_secret"}
-                await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
+            for weak, name in await authenticators.remove_weak(transaction, user.id, replacement=authenticator.id):
+                removed = {"factor": weak, "name": name, "reason": "weak_secret"}
+                await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **removed)
             return changed, ()
         await sessions.end_all(transaction, user.id, reason="mfa_enabled", now=now)
         return changed, await self._second_factors.recovery_codes.replace_all(transaction, user.id, now)

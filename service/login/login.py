@@ -146,7 +146,7 @@ class Login:
                 pending = await self._restore(transaction, pending, act)
                 user = pending.user
             if pending.is_enrolment:
-                user, recovery_codes = await self._enrolment.confirm(transaction, pending, now)
+                user, recovery_codes = await self._enrolment.confirm(transaction, pending, act)
             elif checked.locks_user or user.pending_recovery(now) is not None or user.password_reset_at is not None:
                 await _lock(transaction, user)
             if not await kind.consume(transaction, user, checked, now):

@@ -43,7 +43,10 @@ class Credentials:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Read the parameters of the body; parameters without a value are omitted (RFC 6749 section 3.2)."""
+    """Read the parameters of the body: at most 32, each with `=`.
+
+    A parameter with an empty value is omitted (RFC 6749 section 3.2). Raises `InvalidOAuthRequest` otherwise.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise HTTPException(415)
@@ -71,9 +74,11 @@ def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
     An empty secret counts as no secret: a client may omit an empty secret, and a public client may send one.
     """
     given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        raise InvalidOAuthRequest("the client authenticates in more than one way")
     if not given or given[0].lower().startswith("bearer "):  # some frontends send their token with every request
         return Credentials(form.get("client_id"), form.get("client_secret"))
-    if len(given) > 1 or "client_secret" in form:
+    if "client_secret" in form:
         raise InvalidOAuthRequest("the client authenticates in more than one way")
     scheme, _, encoded = given[0].partition(" ")
     try:
@@ -105,12 +110,9 @@ class OAuthProblem(BaseModel):
     error_description: str
 
 
-def oauth_error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses=` of a route: what every route of this form may refuse with, and these statuses."""
+def oauth_error_responses() -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of a route: what every route of this form may refuse with."""
     texts = {400: "The request is refused; see `error`.", 401: "The client did not authenticate.",
              413: "The body is larger than 16 KiB.", 415: f"The body must be {FORM}.",
              503: "Try again; see Retry-After."}  # fmt: skip
-    return {
-        status: {"description": texts[status], "model": OAuthProblem}
-        for status in sorted({400, 401, 413, 415, 503, *statuses})
-    }
+    return {status: {"description": text, "model": OAuthProblem} for status, text in texts.items()}

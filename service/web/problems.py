@@ -46,6 +46,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidCode: 401,
     errors.InvalidRecoveryCode: 401,
     errors.CodeOutOfStep: 401,
+    errors.CodeOutOfStoredStep: 401,
     errors.InvalidToken: 401,
     errors.MissingToken: 401,
     errors.InsufficientAuthentication: 401,

@@ -266,6 +266,7 @@ async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: Client, c
     alice = Person(unlimited, clock, "alice")
     token = await log_in(alice, OLD_SECRET)
     assert [(True, "Authenticator")] == await list_factors(unlimited, token)
+    (weak,) = (await unlimited.get("/factors", headers=bearer(token))).json()["factors"]
     added = await unlimited.post(
         "/enable-mfa", json={"password": alice.password, "name": "Phone"}, headers=bearer(token)
     )
@@ -281,7 +282,8 @@ async def test_a_weak_secret_works_until_the_next_enrolment(unlimited: Client, c
     assert [(False, "Phone")] == await list_factors(unlimited, token)
     events = (await unlimited.get("/events", headers=bearer(token))).json()["events"]
     removed = [event["details"] for event in events if event["event"] == "factor.removed"]
-    assert [{"name": "Authenticator", "reason": "weak_secret"}] == removed
+    said = {"name": "Authenticator", "reason": "weak_secret", "factor": weak["id"], "address": "203.0.113.7"}
+    assert [said] == removed
     clock.next_step()
     pending = await alice.pending()
     old_code = totp.code_at(OLD_SECRET, totp.step_at(clock()))

@@ -127,6 +127,18 @@ async def test_replay_is_detected(attacked: Attacked) -> None:
     )
 
 
+async def test_a_failure_of_concurrent_requests_is_detected(attacked: Attacked) -> None:
+    """Also where one request with the code is accepted."""
+
+    async def fails_if_used(request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        is_refused = request.path in {"/login-2fa", "/disable-mfa"} and given.status != 200
+        return ForwardedResponse.of(500, {}) if is_refused else given
+
+    report = await attacked("replay", fails_if_used)
+    assert "One code for a login and for /disable-mfa at once" in names(report, "broken"), report.text()
+
+
 async def test_a_pending_token_that_outlives_its_password_is_detected(attacked: Attacked) -> None:
     """The service returns the answer to another user's login for it."""
     earlier: list[ForwardedResponse] = []

@@ -379,6 +379,23 @@ async def test_a_corrected_clock_realigns_too(
     assert 200 == (await alice.log_in()).status_code
 
 
+async def test_a_corrected_clock_is_reported_as_one_that_differs_from_the_stored_offset(
+    alice: Person, clock: MovableClock, clock_off_by: Off
+) -> None:
+    """The sentence does not say that a clock is wrong that is right; the next code stores the new offset."""
+    clock.advance(seconds=12 * STEP)
+    late = clock_off_by(alice, -6)
+    assert "The authenticator's clock is wrong." in (await late.log_in()).json()["title"]
+    clock.next_step()
+    assert 200 == (await late.log_in()).status_code
+    clock.next_step()
+    said = (await alice.log_in()).json()
+    assert ("code_out_of_step", 0) == (said["code"], said["offset_seconds"])
+    assert "differs from the stored offset" in said["title"]
+    clock.next_step()
+    assert 200 == (await alice.log_in()).status_code
+
+
 async def test_an_enrolment_with_a_wrong_clock_is_confirmed(
     client: AsyncClient, clock: MovableClock, clock_off_by: Off
 ) -> None:

@@ -552,6 +552,8 @@ async def test_the_doctor_reports_links_that_lead_nowhere(embedded: dict[str, An
     """The page is off, and no other one is named."""
     found = await findings(embedded, clock, account_page="off")
     assert ["warning"] == [finding.verdict for finding in found if "KEYTURN_ACCOUNT_PAGE" in finding.what]
+    found = await findings(embedded, clock, account_page="off", messages="off")
+    assert ["warning"] == [finding.verdict for finding in found if "links of invitations" in finding.what]
     for settings in ({"account_page": "off", "page_url": "http://localhost/account"}, {"messages": "off"}):
         assert not [finding for finding in await findings(embedded, clock, **settings) if "The links" in finding.what]
 

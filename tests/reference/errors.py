@@ -22,8 +22,9 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "code_out_of_step": (
         "The code belongs to a time step `offset_seconds` away from `server_time`: the authenticator's clock is "
-        "off. The code is used up.",
-        "Ask the user to correct the clock, or to enter the very next code.",
+        "off. If that step is in the ordinary window, the clock was corrected: it differs from the stored "
+        "offset, and the sentence says so. The code is used up.",
+        "Ask the user to enter the very next code. If the clock is off, correcting it helps too.",
     ),
     "invalid_token": (
         "The token is missing, forged, expired, used up, revoked or of another kind.",
@@ -168,7 +169,12 @@ def codes() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-_VARIANTS: set[type[ServiceError]] = {errors.InvalidRecoveryCode, errors.MissingToken, errors.MissingTable}
+_VARIANTS: set[type[ServiceError]] = {
+    errors.InvalidRecoveryCode,
+    errors.CodeOutOfStoredStep,
+    errors.MissingToken,
+    errors.MissingTable,
+}
 """Errors with the code of another one."""
 
 

@@ -130,6 +130,10 @@ async def test_a_client_may_authenticate_in_the_form(
     assert (await client.post("/introspect", data=form)).json()["active"]
     twice = await client.post("/introspect", data=form, headers=basic("reports", secret))
     assert (400, "invalid_request") == (twice.status_code, twice.json()["error"])
+    both = [("Authorization", "Bearer x"), *basic("reports", secret).items()]
+    for headers in (both, both[::-1]):
+        answer = await client.post("/introspect", data={"token": tokens["access_token"]}, headers=headers)
+        assert (400, "invalid_request") == (answer.status_code, answer.json()["error"]), headers[0][1]
     other = {"token": "x", "client_id": "billing"}
     assert 401 == (await client.post("/introspect", data=other, headers=basic("reports", secret))).status_code
     assert 401 == (await client.post("/introspect", data={**form, "client_secret": secret + "x"})).status_code

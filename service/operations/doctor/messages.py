@@ -64,11 +64,14 @@ async def check_backlog(deployment: Deployment) -> list[Finding]:
 async def check_page(deployment: Deployment) -> list[Finding]:
     """Check that the links in messages lead to a page, and that it has TLS: their tokens give access to accounts."""
     settings = deployment.settings
+    links = "The links in messages"
+    if settings.message_transport is None:
+        links = "The links of invitations, and those that administrators make for a new password,"
+    if settings.account_page == "off" and settings.page_url is None:
+        what = f"{links} lead to {settings.resolved_page_url}, and KEYTURN_ACCOUNT_PAGE is off."
+        return [Finding("warning", what, "Set KEYTURN_PAGE_URL to your own page, or KEYTURN_ACCOUNT_PAGE=on.")]
     if settings.message_transport is None:
         return []
-    if settings.account_page == "off" and settings.page_url is None:
-        what = f"The links in messages lead to {settings.resolved_page_url}, and KEYTURN_ACCOUNT_PAGE is off."
-        return [Finding("warning", what, "Set KEYTURN_PAGE_URL to your own page, or KEYTURN_ACCOUNT_PAGE=on.")]
     page = urlsplit(settings.resolved_page_url)
     if page.scheme == "https" or is_loopback(page.hostname or ""):
         return []

@@ -44,7 +44,11 @@ function weakPassword(detail) {
   return found === undefined ? detail || t("error.weak_password") : t(found[1]);
 }
 
+/** The step of a code. A clock that differs by no more is right: what was remembered about it differs. */
+const STEP_SECONDS = 30;
+
 function outOfStep({ offset_seconds: offset = 0 }) {
+  if (Math.abs(offset) <= STEP_SECONDS) return t("error.code_out_of_step.corrected");
   return t(offset < 0 ? "error.code_out_of_step.behind" : "error.code_out_of_step.ahead", { time: duration(offset) });
 }
 
