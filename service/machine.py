@@ -1,4 +1,4 @@
-"""The cores and the memory that this machine, or its container, gives to the process (cgroup v1 and v2).
+"""The cores that this machine or its container gives to the process, and the memory limit of the container (cgroups).
 
 The number of hashing threads follows from them (law 9: hashing is a bounded resource).
 """
@@ -43,7 +43,8 @@ def memory_limit(root: Path = _ROOT) -> int | None:
 def hashing_threads(workers: int, *, cores: int, memory: int | None) -> int:
     """Return the number of hashing threads of each worker, at least one.
 
-    These are the cores divided by the workers, or fewer if the worker's share of memory holds fewer hashes.
+    These are the cores divided by the workers, or fewer if the worker's share of memory, less
+    `WORKER_MEMORY_BYTES`, holds fewer hashes.
     """
     by_cores = cores // workers
     if memory is None:

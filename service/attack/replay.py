@@ -59,7 +59,7 @@ async def two_codes(context: Context) -> str:
 
 
 async def later(context: Context) -> str:
-    """A used code, an older one and the next one in other digits must be refused; the next one itself accepted."""
+    """A used code, an older one and the next one in circled digits must be refused; then the next one accepted."""
     person = await context.people.make_enrolled_user()
     older = person.code(person.last_step)
     used_token, code = await person.pending(), await person.next_code()

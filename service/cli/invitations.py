@@ -19,7 +19,7 @@ from service.users.invitations import Invitation
 _OPTIONS = {"expires_in": "--expires", "roles": "--role"}
 """The options, by the names that refusals have for them."""
 _TOO_LONG = 1 + int(MAX_LIFETIME.total_seconds())
-"""Seconds that are refused, as zero is. `timedelta` does not hold every number."""
+"""One second more than is allowed. Longer durations are cut to it, because `timedelta` overflows, and refused."""
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,10 +1,11 @@
 """Security events of accounts and clients: users see their own at `GET /events`, operators get all of them.
 
 An event is recorded in the transaction of the change that it reports, so that a crash cannot leave one without the
-other. After the commit it is in the log too. With a webhook the same transaction puts it into the `outbox`, and with
-a transport for messages to users it puts those that follow from the event there (`kinds`). Refusals of unknown users
-are in the log only: an attacker must not fill the database. The details of an event are ids, names, numbers and
-addresses (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+other. After the commit it is in the log too, unless a command of the operator caused it. With a webhook the same
+transaction puts it into the `outbox`, and with a transport for messages to users it puts those that follow from the
+event there (`kinds`). Refusals of unknown users are in the log only: an attacker must not fill the database. The
+details of an event are ids, names, numbers and addresses (law 15: logs, metrics, traces, errors and outbox rows hold
+no secret).
 
 Events are the audit trail. They outlive the account that they are about: `user_id` is no foreign key, and deleting an
 account takes the details away and leaves the names, the times and the `sub`.
@@ -30,7 +31,8 @@ LISTED_EVENTS = 100
 """Events that a user sees, the newest first."""
 
 REFUSALS_PER_EVENT = 3
-"""Refused codes in a row that make one event. The password before them was right: an attacker may know it."""
+"""Refused codes in a row that make one event. The password before them was right, or it was a step-up:
+an attacker may know the password or have an access token."""
 
 WARNING_EVENTS = frozenset(
     {EventName.CODE_REFUSED_REPEATEDLY, EventName.RECOVERY_STARTED, EventName.SESSION_REFRESH_REUSED}
@@ -62,7 +64,7 @@ EVENTS_WITH_ADDRESS = frozenset(
         EventName.USER_RESTORED,
     }
 )
-"""The events whose details have the address of the caller, if a request caused them."""
+"""The events whose details have the address of the caller, if a request outside of the admin API caused them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class EventName(StrEnum):
-    """The recorded events. Each is also a line of the log and counted in the metrics.
+    """The recorded events. Each is counted in the metrics, and a line of the log unless a command caused it.
 
     A name is `subject.past_participle`: the subject, a dot, and what happened to it. The second part may be two or
     three words with one participle in them: `second_factor_required`, `refused_repeatedly`. Words are separated by

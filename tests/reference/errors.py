@@ -7,12 +7,13 @@ from tests.reference.markdown import page, paragraph, table
 
 ADVICE: dict[str, tuple[str, str]] = {
     "malformed_request": (
-        "The request is not HTTP, or the body is not a JSON object in UTF-8 without duplicate keys.",
+        "The request is not HTTP, or the body is not UTF-8, is not a JSON object, has a key twice, or has `NaN` or "
+        "a lone surrogate.",
         "Repair the client.",
     ),
     "invalid_credentials": (
-        "Unknown user, wrong password or disabled account, at `/disable-mfa` a wrong code, and at `/me/restore` no "
-        "scheduled deletion: one answer for all.",
+        "Unknown user, wrong password or disabled account, at `/disable-mfa` a wrong code or no second factor, and "
+        "at `/me/restore` no scheduled deletion: one answer for all.",
         "Ask the user to try again.",
     ),
     "invalid_code": (
@@ -28,12 +29,13 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "invalid_token": (
         "The token is missing, forged, expired, used up, revoked or of another kind.",
-        "Refresh the session; if that fails, send the user to the login.",
+        "Refresh the session; if that fails, or for a pending token, send the user to the login. For a link, offer "
+        "to request another one.",
     ),
     "insufficient_user_authentication": (
         "The token is valid, but the user proved less than is needed, or too long ago (RFC 9470).",
-        "Begin a step-up at `/step-up` and repeat the request with the new access token. Without a second factor, at "
-        "`/me/export`: log the user in again.",
+        "Begin a step-up at `/step-up` and repeat the request with the new access token. A user without a "
+        "second factor cannot step up: at `/me/export`, log them in again.",
     ),
     "signup_closed": (
         "The operator closed sign-up (`KEYTURN_SIGNUP`): the same answer for every request. With `invited`: for "
@@ -56,14 +58,14 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "forbidden": (
         "At `/admin`: the user does not have the role `keyturn-admin`, or a registered client would change an "
-        "administrator or a client that has a scope beginning with `keyturn:`.",
+        "administrator, give that role, or add or change a client that has a scope beginning with `keyturn:`.",
         "Let an administrator do it, or use the command `keyturn`.",
     ),
     "account_disabled": (
         "A link for a new password, or a new address, was requested for a disabled account.",
         "Enable it first.",
     ),
-    "client_id_taken": ("A client or a `sub` has this id.", "Choose another one."),
+    "client_id_taken": ("Another client has this id, or a user has it as `sub`.", "Choose another one."),
     "last_administrator": (
         "The last enabled user with the role `keyturn-admin` would lose it, or be disabled or deleted.",
         "Give another user the role first.",
@@ -130,12 +132,13 @@ OAUTH_ADVICE: dict[str, tuple[str, str]] = {
     "invalid_request": (
         "A parameter is missing, given twice or malformed. (Status 405: not a POST; 413: the body is too large; "
         "415: the body is not a form.) With `Keyturn-Session` also: its value is not `cookie`, the `Origin` is not "
-        "allowed, or there are two refresh cookies.",
+        "allowed, or is missing beside the cookie, or there are two refresh cookies. At any of these endpoints: a "
+        "client authenticates in two ways.",
         "Repair the client, or add the origin to `KEYTURN_CORS_ORIGINS`.",
     ),
     "invalid_grant": (
-        "The refresh token is forged, was replaced more than ten seconds ago or is expired, or its session ended; or "
-        "there is no refresh cookie.",
+        "The refresh token is forged, was replaced more than ten seconds ago or twice, or is expired, or its "
+        "session ended; or there is no refresh cookie.",
         "Send the user to the login.",
     ),
     "invalid_client": ("The client is unknown, or the secret is not its secret.", "Repair the configuration."),

@@ -10,14 +10,15 @@ WHEN = {
     "client.removed": "A client was removed.",
     "client.secret_rotated": "A client got a new secret.",
     "code.refused_repeatedly": "The third verification code in a row, or the third recovery code in a row, was "
-    "refused after the right password; again at the sixth, the ninth and so on. Someone else may know the password.",
+    "refused after the right password or in a step-up; again at the sixth, the ninth and so on. Someone else may "
+    "know the password, or have an access token.",
     "email.change_cancelled": "A new e-mail address was refused, with the link in the message to the former one.",
     "email.change_requested": "A new e-mail address was requested. It is not used before it is confirmed.",
     "email.changed": "A new e-mail address was confirmed.",
     "email.removed": "The e-mail address was removed, by the user or by another actor.",
     "factor.added": "The first verification code confirmed another authenticator.",
-    "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator is off; codes of "
-    "that clock are accepted from now on.",
+    "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator differs from the "
+    "offset that was stored for it; codes of that clock are accepted from now on.",
     "factor.removed": "An authenticator was removed by its user, or replaced because its secret is weak.",
     "invitation.created": "An invitation was made.",
     "invitation.revoked": "An invitation was revoked before its use.",
@@ -40,9 +41,10 @@ WHEN = {
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
     "session.ended": "A session ended by a logout, by a revocation, by another actor than the user, or because it "
-    "does not satisfy `KEYTURN_REQUIRE_MFA`. Two other ways record no `session.ended`. A change that has an event of "
-    "its own, such as `password.changed`, records only that event. The pass over all sessions that enforces the "
-    "policy records none: its log line `sessions.ended_by_policy` has the number of sessions that it ended.",
+    "does not satisfy `KEYTURN_REQUIRE_MFA`. Sessions that end in two other ways have no `session.ended`. A "
+    "change that has an event of its own, such as `password.changed`, records only that event. The pass over all "
+    "sessions that enforces the policy records none: its log line `sessions.ended_by_policy` has the number of "
+    "sessions that it ended.",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
@@ -118,13 +120,15 @@ def write() -> str:
             "database cannot be used, it is in the log only. "
             f"Users see the last {LISTED_EVENTS} events of their account at `GET /events`; an event is deleted after "
             f"{RETENTION.days} days. The webhook, if `KEYTURN_WEBHOOK_URL` is set, receives every event of this "
-            "table and no other. When an account is deleted, its events lose their details once they are "
-            "delivered, and keep their names, times and `sub`; `user.deleted` keeps its own."
+            "table and no other; with `KEYTURN_MESSAGES=webhook` it also gets [messages]"
+            "(../guides/receive-events.md), whose `type` begins with `message.`. When an account is deleted, its "
+            "events lose their details once they are delivered, and keep their names, times and `sub`; "
+            "`user.deleted` keeps its own."
         ),
         paragraph(
             "An event that a request or a background task caused is also a line of the log, with the level of the "
-            "table. An event that a command of the operator caused is not: of the log, commands write only warnings "
-            "and errors."
+            "table. An event that a command of the operator caused is not: commands write only warnings and "
+            "errors to the log."
         ),
         paragraph(
             "Events of clients and of invitations (`client.*`, `invitation.*`) are about no user: they have neither "
@@ -136,8 +140,8 @@ def write() -> str:
             [(f"`{report.name}`", WHEN[report.name], details_of(report), _level(report)) for report in recorded()],
         ),
         paragraph(
-            "A detail is absent where it does not apply: an event that a command of the operator caused has no "
-            "`address`."
+            "A detail is absent where it does not apply: an event that the admin API or a command of the operator "
+            "caused has no `address`."
         ),
         "## Details\n",
         table(("detail", "meaning"), [(f"`{name}`", text) for name, text in sorted(DETAILS.items())]),
@@ -146,17 +150,18 @@ def write() -> str:
             "A delivery is a POST in the form of Standard Webhooks, with the headers `webhook-id`, "
             "`webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under `KEYTURN_WEBHOOK_SECRET`). An event is "
             "delivered at least once; the receiver recognises a repetition by `webhook-id`. `webhook-timestamp` is "
-            "the time of the attempt. The events of one user arrive in their order; one "
-            "that is about no user waits for no other. If the receiver does not answer "
+            "the time of the attempt. The events of one user arrive in their order; an "
+            "event that is about no user does not wait for other events. If the receiver does not answer "
             "with a 2xx status within five seconds, the delivery is retried: first after 2 s, and each further wait "
             "is twice as long, up to five minutes, until the event is deleted. A restart loses no event, and no "
             "login waits for a delivery."
         ),
         _EXAMPLE,
         paragraph(
-            "`type` is the name of the event, `timestamp` the time at which it occurred, in UTC. `data` has `sub` "
-            "and `username`, unless the event is about no user, and the details. `GET /events` calls them `event`, "
-            "`occurred_at` (epoch seconds) and `details`, which there has neither `sub` nor `username`."
+            "`type` is the name of the event (or of a message), `timestamp` the time at which it occurred, in "
+            "UTC. `data` has `sub` and `username`, unless the event is about no user, and the details. At `GET "
+            "/events` these are `event`, `occurred_at` (epoch seconds) and `details`; there, `details` has "
+            "neither `sub` nor `username`."
         ),
     )
 
