@@ -112,10 +112,10 @@ def test_the_table_of_statuses_is_complete() -> None:
     assert set(refusals) <= set(STATUS)
     codes = Counter([kind.code for kind in STATUS] + [code for code, _ in WIRE.values()])
     # Some codes have two sources: the wire answers 404, too; OAuth has its own code for an invalid request; a missing
-    # and an invalid token share a code, and so do a wrong code and a wrong recovery code, and a database that is
-    # unreachable and one without the tables.
+    # and an invalid token share a code, and so do a wrong code and a wrong recovery code, a wrong clock and one
+    # that was corrected, and a database that is unreachable and one without the tables.
     twice = {errors.NotFound.code, errors.InvalidRequest.code, errors.InvalidToken.code, errors.InvalidCode.code}
-    twice |= {errors.StoreUnavailable.code}
+    twice |= {errors.StoreUnavailable.code, errors.CodeOutOfStep.code}
     assert twice == {code for code, times in codes.items() if times > 1}
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
 
