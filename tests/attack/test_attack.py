@@ -976,7 +976,7 @@ async def test_a_target_without_the_proof_is_not_attacked(given: ForwardedRespon
     """If it is not on loopback, only its metadata is requested, and no redirect is followed."""
     service = RemoteService(given)
     with listening(service, host=own_address()) as url:
-        with pytest.raises(ConfigurationError, match="is not this machine"):
+        with pytest.raises(ConfigurationError, match="is not a loopback address"):
             await run_attack(url, proof=None)
         assert [] == service.request
         with pytest.raises(ConfigurationError, match="32 characters"):
