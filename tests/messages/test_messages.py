@@ -62,7 +62,7 @@ def details_of(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, An
 
 
 def letters_of(post: Post) -> list[EmailMessage]:
-    """The letters that were written as files, in the order of their events."""
+    """The letters that were written as files, in the order in which they were written."""
     folder = post.parts.settings.data_dir.absolute() / "mail"
     files = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime_ns)
     found = [message_from_bytes(file.read_bytes(), policy=default) for file in files]
@@ -477,10 +477,11 @@ async def test_a_notice_goes_to_the_address_that_the_account_had(post: Post) -> 
     await post.deliver_all(post.deliverer())
     letters = [(letter["To"], letter["Subject"]) for letter in letters_of(post)]
     changed = "The e-mail address of your account was changed"
-    assert letters == [
+    # Messages to several addresses do not wait for each other: their order is open.
+    assert sorted(letters) == [
         ("alice@example.net", "Your password was changed"),
-        ("eve@example.org", changed),
         ("eve@example.com", changed),
+        ("eve@example.org", changed),
     ]
 
 
