@@ -9,8 +9,8 @@ it. A change of roles ends the sessions that no longer satisfy the policy on sec
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 
+from service.accounts.changes import Changes, RoleChange, Unchanged
 from service.accounts.deletions import remove_account
 from service.clock import Clock
 from service.errors import AccountDisabled, ConfigurationError, InvalidRequest, NotFound
@@ -67,27 +67,6 @@ class AccountFilter:
         )
 
 
-class Unchanged(Enum):
-    """Stands for a field that a change leaves as it is, where `None` has a meaning of its own."""
-
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What to change on an account, in one transaction. Nothing else changes."""
-
-    roles: tuple[str, ...] | None = None
-    """All roles that the account has from now on; `None`: they stay."""
-    disabled: bool | None = None
-    email: str | Unchanged | None = Unchanged.UNCHANGED
-    """A new address, which the user confirms by the link that is sent there; `None` removes the address."""
-    claims: Mapping[str, Value] | None = None
-    """All static claims that the account has from now on; `None`: they stay."""
-    locale: str | Unchanged | None = Unchanged.UNCHANGED
-    """The language of messages to the user; `None`: that of the service."""
-
-
 @dataclass(frozen=True, slots=True)
 class AccountDetails:
     """One account with everything that belongs to it, without secrets."""
@@ -105,17 +84,6 @@ class AccountDetails:
     """The static claims."""
     sessions: list[SessionSummary]
     """The live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoleChange:
-    """The roles that a user has now, and how many sessions ended because the policy requires a second factor.
-
-    `ended` is `None` if the policy does not apply to the user.
-    """
-
-    roles: tuple[str, ...]
-    ended: int | None
 
 
 class Administration:

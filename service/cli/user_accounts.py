@@ -6,7 +6,8 @@ import json
 import sys
 from typing import Any
 
-from service.accounts.administration import MAX_PAGE_SIZE, AccountDetails, AccountFilter, Changes
+from service.accounts.administration import MAX_PAGE_SIZE, AccountDetails, AccountFilter
+from service.accounts.changes import Changes
 from service.cli import user_sessions
 from service.cli.parts import (
     DONE,

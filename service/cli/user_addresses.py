@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 
-from service.accounts.administration import Changes
+from service.accounts.changes import Changes
 from service.accounts.password_resets import ResetLink
 from service.cli.parts import DONE, LOCALE_HELP, NAME_HELP, misuse, opened_parts, read_address, read_locale, when
 from service.errors import InvalidRequest

@@ -58,9 +58,6 @@ DEFAULT_NAME = "Authenticator"
 MAX_AUTHENTICATORS = 5
 """Authenticators that a user may have: each one makes a guess more likely to be right."""
 
-COUNT_PAGE_SIZE = 10_000
-"""Authenticators that one statement counts: counting all of them would exceed the time limit of a statement."""
-
 REALIGNED_WITHIN = timedelta(seconds=90)
 """The time after a code out of step in which the very next code re-aligns: the next code appears up to 30 s later, is
 shown for 30 s, and takes time to type."""
@@ -356,26 +353,6 @@ def usable(user: User, factors: list[TotpAuthenticator]) -> list[TotpAuthenticat
     return [factor for factor in factors if factor.is_confirmed == (user.mfa == "confirmed")]
 
 
-async def count_by_drift(
-    database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
-) -> tuple[dict[int, int], str]:
-    """Count the authenticators that were ever used, by the steps that their clock was ahead at the last code.
-
-    They are those of the next page (ids above `after`). Also return the id after which the page behind it begins;
-    empty if this was the last one.
-    """
-    last = await database.fetch_one(
-        f"SELECT id FROM totp_authenticators WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after
-    )
-    page, ids = ("id > $1", [after]) if last is None else ("id > $1 AND id <= $2", [after, last["id"]])
-    rows = await database.fetch_all(
-        f"SELECT drift_steps, COUNT(*) AS factors FROM totp_authenticators WHERE last_used_at IS NOT NULL AND {page}"
-        " GROUP BY drift_steps",
-        *ids,
-    )
-    return {row["drift_steps"]: row["factors"] for row in rows}, ids[1] if last is not None else ""
-
-
 async def count_strong(transaction: Transaction, user_id: str) -> int:
     """Count the user's confirmed authenticators whose secrets have 112 bits or more."""
     row = await transaction.fetch_one(
@@ -402,12 +379,6 @@ async def remove_weak(transaction: Transaction, user_id: str, *, replacement: st
     """Remove the user's authenticators with weak secrets, except `replacement`. Return the id and name of each."""
     statement = "DELETE FROM totp_authenticators WHERE user_id = $1 AND is_weak = 1 AND id <> $2 RETURNING id, name"
     return [(row["id"], row["name"]) for row in await transaction.fetch_all(statement, user_id, replacement)]
-
-
-async def count_weak(database: Database) -> int:
-    """How many authenticators have a secret of less than 112 bits."""
-    row = await database.fetch_one("SELECT COUNT(*) AS weak FROM totp_authenticators WHERE is_weak = 1")
-    return 0 if row is None else int(row["weak"])
 
 
 async def remove_all(transaction: Transaction, user_id: str) -> int:

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.clock import unix_seconds
-from service.factors import totp_authenticators as factors
+from service.factors.counts import count_by_drift
 from service.messages import outbox
 from service.storage.database import Database
 
@@ -33,7 +33,7 @@ class DatabaseMetrics(Collector):
         total: Counter[int] = Counter()
         last_id, is_over = "", False
         while not is_over:
-            drifts, last_id = await factors.count_by_drift(self._database, last_id)
+            drifts, last_id = await count_by_drift(self._database, last_id)
             total.update(drifts)
             is_over = not last_id
             await asyncio.sleep(0 if is_over else PAGE_PAUSE_SECONDS)

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.accounts.administration import AccountDetails, AccountFilter, Changes, Unchanged
+from service.accounts.administration import AccountDetails, AccountFilter
+from service.accounts.changes import Changes, Unchanged
 from service.accounts.signup import SignUpDetails
 from service.errors import InvalidRequest
 from service.origin import Act, Actor

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.accounts.administration import Changes
+from service.accounts.changes import Changes
 from service.errors import Forbidden, LastAdministrator, NotFound, ServiceError
 from service.origin import OPERATOR, Actor
 from service.users.administrators import ADMINISTRATOR

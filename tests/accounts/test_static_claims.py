@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.accounts.administration import Changes
+from service.accounts.changes import Changes
 from service.environment import read_settings
 from service.errors import ConfigurationError
 from service.operations.doctor.database import check_static_claims

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.factors import totp_authenticators as factors
+from service.factors.counts import count_by_drift
 from service.factors.second_factor import KINDS, METHODS, SecondFactors
 from tests.harness.clients import Client
 from tests.harness.people import PASSWORD, MovableClock, Person, secret_in, sign_up
@@ -471,7 +471,7 @@ async def test_the_drift_of_many_factors_is_counted_in_pages(
         counted: Counter[int] = Counter()
         reached, pages = "", 0
         while reached or not pages:
-            drifts, reached = await factors.count_by_drift(database, reached, page_size=at_once)
+            drifts, reached = await count_by_drift(database, reached, page_size=at_once)
             counted.update(drifts)
             pages += 1
         assert {-1: 1, 0: 3, 1: 2} == counted

@@ -4,7 +4,7 @@ import zlib
 from itertools import pairwise
 
 from service.clock import LEEWAY_SECONDS, unix_seconds
-from service.factors.totp_authenticators import count_weak
+from service.factors.counts import count_weak
 from service.operations.doctor.finding import Deployment, Finding
 from service.storage.sealing import UnsealError
 from service.tokens.keys import signing_at
