@@ -16,6 +16,7 @@ class Refusal:
     is_of_message: bool = False
     """Whether the receiver refused this message alone, for its recipient or its content, and may take others."""
     is_of_content: bool = False
+    """Whether the receiver refused the content, so that another one may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
