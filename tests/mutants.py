@@ -282,7 +282,8 @@ MUTANTS = (
     Mutant("one replica delivers the events", "service/messages/lease.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     # Passwords and users
     Mutant("the dummy hash costs as much as a real one", "service/users/passwords.py", "$m={cost.memory_kib},", "$m={8 * cost.lanes},", "test_passwords.py -k dummy"),
-    Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "self._argon2.verify(password, self.dummy_hash)\n                return False", "return False", "test_passwords.py -k unknown_user"),
+    Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "is_match = await self._run(lambda: self._matches_with_room(password, stored), origin)", "is_match = hashed is not None and await self._run(lambda: self._matches_with_room(password, stored), origin)", "test_passwords.py -k unknown_user"),
+    Mutant("the password of the dummy hash admits nobody", "service/users/passwords.py", "return is_match and hashed is not None", "return is_match", "test_passwords.py -k without_a_stored_hash"),
     Mutant("a password without a second factor needs more characters", "service/users/password_policy.py", "if len(password) < needed:", "if False:", "test_password_lengths.py"),
     Mutant("a second factor makes fewer characters enough", "service/users/password_policy.py", "if has_second_factor or self.mfa.applies_to(roles) else self.alone", "if self.mfa.applies_to(roles) else self.alone", "test_password_lengths.py"),
     Mutant("a required second factor makes fewer characters enough", "service/users/password_policy.py", "if has_second_factor or self.mfa.applies_to(roles) else self.alone", "if has_second_factor else self.alone", "test_password_lengths.py"),

@@ -75,7 +75,9 @@ class Passwords:
         imported hash, a `Password` that normalisation changed is also tried as it was typed: at most two
         computations, in one place of the queue.
         """
-        return await self._run(lambda: self._matches_with_room(password, hashed), origin)
+        stored = self.dummy_hash if hashed is None else hashed  # read in the same way (law 8)
+        is_match = await self._run(lambda: self._matches_with_room(password, stored), origin)
+        return is_match and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
         """Return whether the hash was imported, or made with parameters other than the current ones."""
@@ -136,24 +138,21 @@ class Passwords:
         with self._memory.reserve(self._cost.memory_kib):
             return str(self._argon2.hash(password))
 
-    def _matches_with_room(self, password: str, hashed: str | None) -> bool:
+    def _matches_with_room(self, password: str, hashed: str) -> bool:
         with self._memory.reserve(self._memory_of(hashed)):
             return self._matches(password, hashed)
 
-    def _memory_of(self, hashed: str | None) -> int:
-        """Return the KiB that verifying this stored hash needs; without a hash, those of the dummy hash."""
+    def _memory_of(self, hashed: str) -> int:
+        """Return the KiB that verifying this stored hash needs."""
         try:
-            if hashed is None or not self.is_outdated(hashed):
+            if not self.is_outdated(hashed):
                 return self._cost.memory_kib
             return foreign_hashes.read(hashed.removeprefix(IMPORTED)).memory_kib
         except _UNREADABLE:
             return 0  # an unreadable stored hash matches no password and needs no memory
 
-    def _matches(self, password: str, hashed: str | None) -> bool:
+    def _matches(self, password: str, hashed: str) -> bool:
         try:
-            if hashed is None:
-                self._argon2.verify(password, self.dummy_hash)
-                return False
             return any(self._is_hash_of(text, hashed) for text in self._candidates(password, hashed))
         except _UNREADABLE:
             return False

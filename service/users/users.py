@@ -47,6 +47,12 @@ COLUMNS = (
     f" {mfa.COLUMN}"
 )
 
+_MADE_UP_ROW: Row = {
+    "id": "", "username": "", "password_hash": "", "epoch": 0, "roles": "", "created_at": 0, "disabled_at": None,
+    "recovery_due_at": None, "email": None, "new_email": None, "new_email_at": None, "locale": None,
+    "password_reset_at": None, "deletion_due_at": None, "deletion_requested_at": None, "claims": "{}", "mfa": None,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -107,9 +113,14 @@ def normalise(username: str) -> str:
 
 
 async def find(database: Database, name: str) -> User | None:
-    """Find a user by username or by confirmed address. Both are given in lower case."""
+    """Find a user by username or by confirmed address. Both are given in lower case.
+
+    For an unknown name a made-up row is read, which takes as long (law 8: no answer reveals who exists).
+    """
     named = "username = $1" if "@" not in name else "id = (SELECT user_id FROM addresses WHERE address = $1)"
-    return from_row(await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE {named} AND {NOT_DELETED}", name))
+    row = await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE {named} AND {NOT_DELETED}", name)
+    user = from_row(_MADE_UP_ROW if row is None else row)
+    return None if row is None else user
 
 
 async def find_by_id(database: Database, user_id: str) -> User | None:

@@ -87,6 +87,13 @@ async def test_no_password_matches_without_a_stored_hash(passwords: Passwords) -
         assert not await passwords.verify(password, None)
 
 
+async def test_not_even_the_password_of_the_dummy_hash_matches_without_a_stored_hash() -> None:
+    """A match with the dummy hash admits nobody."""
+    with contextlib.closing(Passwords(concurrency=1, queue=0, cost=CHEAPEST)) as passwords:
+        passwords.dummy_hash = await passwords.hash("correct horse")
+        assert not await passwords.verify("correct horse", None)
+
+
 @pytest.mark.parametrize("cost", [CHEAPEST, Cost(), Cost(memory_kib=1024, passes=3, lanes=4)])
 async def test_the_dummy_hash_costs_as_much_as_a_real_one(cost: Cost) -> None:
     """It has the parameters and the lengths of a real hash, and the library can read it."""
