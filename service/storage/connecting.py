@@ -23,7 +23,7 @@ def connect_database(
     """The database that `url` names: `sqlite:///path` or `postgresql://...`. Nothing is opened yet.
 
     `timeout` is in seconds. With PostgreSQL it limits a read or a whole transaction (a distant server has longer).
-    With SQLite it limits the wait for other transactions of this process, and then the wait for other processes.
+    With SQLite it limits the wait of a write for other transactions, of this process and of others together.
 
     Raises `ConfigurationError` for a URL that is not valid, or that names a file which cannot be read.
     """
@@ -43,7 +43,7 @@ def connect_ephemeral(settings: Settings, *, timeout: float) -> Ephemeral:
 
     `timeout` is in seconds: for one command of Redis, or one attempt to connect.
 
-    Raises `ConfigurationError` if a certificate or key that the URL names cannot be used.
+    Raises `ConfigurationError` if the URL of Redis is not valid, or names a certificate or key that cannot be used.
     """
     url = settings.resolved_redis_url
     return InProcess() if url is None else ephemeral_redis.connect(url, timeout=timeout)

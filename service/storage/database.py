@@ -2,7 +2,8 @@
 
 Statements use `$1` parameters, `RETURNING` and `ON CONFLICT`, epoch seconds as `BIGINT` and bytes as `BYTEA`.
 A `Transaction` is short: it contains no hashing, no network call and nothing else that is slow. If the database does
-not answer, `StoreUnavailable` is raised within a second and nothing is granted (law 7: no fail-open, no hang).
+not answer, `StoreUnavailable` is raised within a second and nothing is granted (law 7: no fail-open, no hang). Only a
+distant PostgreSQL has longer (`database_postgresql`).
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +54,8 @@ class Database(Protocol):
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
         """Begin a writing transaction; it commits at the end of the block and rolls back on any exception.
 
-        Lock or guard a row before reading what you will write to it: PostgreSQL does not do it by itself.
+        Lock or guard a row before you read a value from which you compute what to write: PostgreSQL does not lock the
+        rows that a SELECT reads.
         """
         ...
 
@@ -64,7 +66,10 @@ class Database(Protocol):
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]: ...
 
     async def write_one(self, sql: str, *parameters: object) -> Row | None:
-        """Run one writing statement with RETURNING and commit it. Exactly one of several callers gets the row."""
+        """Run one writing statement with RETURNING and commit it.
+
+        If the statement has a guard, exactly one of several callers gets the row.
+        """
         ...
 
     async def read_running(self) -> Running:

@@ -168,7 +168,10 @@ class PostgreSQL:
                 self._give_back(pool, connection)
 
     async def _acquire(self, pool: Pool[Connection], began: float) -> Connection:
-        """Wait for a connection that is free or new. Raises `TimeoutError` at the `_wait_deadline`."""
+        """Wait for a connection that is free or new.
+
+        Raises `TimeoutError` at the `_wait_deadline`, and the error of a failed attempt to connect (`CannotConnect`).
+        """
         while (connection := pool.take_idle()) is not None:
             if not self._is_outdated(connection):
                 return connection

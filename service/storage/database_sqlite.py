@@ -102,9 +102,9 @@ class SQLite:
 
     @asynccontextmanager
     async def _write_lock(self) -> AsyncIterator[float]:
-        """Yield the time (`time.monotonic`) until which the write may wait for one of another process.
+        """Wait for the transactions of this process, and yield the end of the wait for those of other processes.
 
-        Both waits together end after the timeout (law 7: no fail-open, no hang).
+        It is a time of `time.monotonic`. Both waits together end after the timeout (law 7: no fail-open, no hang).
         """
         deadline = time.monotonic() + self._timeout
         try:

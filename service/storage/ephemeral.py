@@ -1,12 +1,12 @@
 """Volatile state: one-time claims and attempt counters, in this process or, for several replicas, in Redis.
 
-`claim` returns whether no caller claimed these keys before. `charge` counts an attempt before it is made, or returns
-how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: if a claim exists, the
-request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis records used time
-steps too, to refuse fast).
+`claim` returns whether no caller has claimed any of the keys before. `charge` counts an attempt before it is made, or
+returns how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: if a claim
+exists, the request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis records
+used time steps too, to refuse fast).
 
-`WithFallback` joins the two stores: if Redis does not answer in time (0.35 s), or refuses, the process uses its own
-counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
+`WithFallback` joins the two stores: if Redis does not answer in time (0.35 s), or refuses a command, the process uses
+its own counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -41,11 +41,10 @@ class EphemeralUnavailable(Exception):
 class RateLimit:
     """How many attempts are free within `window` seconds, and what happens to more.
 
-    With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and each of them restarts the window (law
-    5: password failures slow down, they never lock out).
-    Without it, further attempts are refused until the window ends. If `free` is `None`, attempts are only counted,
-    never refused. `fallback_free` replaces `free` while the shared store is unavailable, since each replica then
-    counts by itself.
+    With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and every attempt restarts the window (law
+    5: password failures slow down, they never lock out). Without `backoff`, further attempts are refused until the
+    window ends. If `free` is `None`, attempts are only counted, never refused. `fallback_free` replaces `free` while
+    the shared store is unavailable, because each worker then counts by itself.
     """
 
     free: int | None
@@ -71,7 +70,7 @@ class Bucket:
 
 class Ephemeral(Protocol):
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        """Claim all keys; true if none of them was claimed before. Exactly one of many callers gets true."""
+        """Claim all keys; true if none of them was claimed before. Of the callers with one key, at most one gets true."""
         ...
 
     async def release(self, *keys: str) -> None:
@@ -79,7 +78,10 @@ class Ephemeral(Protocol):
         ...
 
     async def charge(self, *buckets: Bucket, now: datetime) -> float:
-        """Charge all buckets or none. Return 0.0 if they were charged, otherwise the seconds to wait."""
+        """Charge all buckets or none. Return 0.0 if they were charged, otherwise the seconds to wait.
+
+        If the store fails while it takes back the charges of a refused attempt, they stay.
+        """
         ...
 
     async def charge_tracked(self, *buckets: Bucket, now: datetime) -> "tuple[float, Ephemeral]":

@@ -1,8 +1,9 @@
 """The volatile store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
 
-A claim or a charge is one round trip (on a Cluster, one for each bucket), and everything that must be atomic is one
-command or one script. A call fails after 0.35 s, and each of its commands after 0.2 s (law 7: no fail-open, no hang).
-It is never repeated, because it may have had its effect.
+A claim or a charge is one round trip (on a Cluster, one for each bucket). If only some buckets of a charge refuse the
+attempt, a second step refunds the others. Everything that must be atomic is one command or one script. A call
+fails after 0.35 s, and each of its commands after 0.2 s (law 7: no fail-open, no hang). A command that timed out is
+never repeated, because it may have had its effect.
 """
 
 import asyncio
@@ -27,7 +28,10 @@ from service.storage.ephemeral import (
 from service.storage.timeouts import REDIS_TIMEOUT_SECONDS
 
 MAX_CALL_TIMEOUTS = 1.75
-"""Timeouts of a command that one call may take, including new connections, Sentinels and nodes of a Cluster."""
+"""The time that one call may take, in timeouts of a command.
+
+It includes new connections, Sentinels and the nodes of a Cluster.
+"""
 
 OLDEST_TESTED = (7, 0)
 """The oldest version of Redis that the tests run against."""
@@ -139,7 +143,7 @@ class Redis:
     def __init__(self, url: str, *, timeout: float = REDIS_TIMEOUT_SECONDS) -> None:
         """`timeout` is in seconds: for one command, or one attempt to connect.
 
-        Raises `ValueError` if the URL is not understood, `ConfigurationError` if a certificate cannot be used.
+        Raises `ValueError` if the URL is not valid, `ConfigurationError` if a certificate or key cannot be used.
         """
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 

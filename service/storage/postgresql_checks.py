@@ -1,7 +1,7 @@
 """Checks of PostgreSQL: the rights that serving needs, where the schema is, and whether a collation has changed.
 
-The start of the service, `/readyz` and `keyturn doctor` run them. Every statement in this module reads catalogues
-that any role may read.
+`keyturn doctor` makes all of these checks. `/readyz` checks the rights, and the start of the service checks the
+rights and where the schema is. Every statement in this module reads catalogues that any role may read.
 """
 
 from typing import Protocol

@@ -1,8 +1,8 @@
 """Which errors of PostgreSQL and its driver mean that the database cannot be used, and what operators read then.
 
-An *outage* is an error that the operator must correct or that passes with time: the answer is 503, and the log,
-`doctor` and `/readyz` report it. Every other error (a constraint, bad SQL, a wrong type) is a defect of this program:
-the answer is 500, and the log has the traceback.
+An *outage* is an error that the operator must correct or that passes with time: the answer is 503, and `doctor` and
+`/readyz` report it. So does the log, unless the outage is momentary. Every other error (a constraint, bad SQL, a
+wrong type) is a defect of this program: the answer is 500, and the log has the traceback.
 
 The table is keyed by SQLSTATE (PostgreSQL documentation, appendix A); the longest matching prefix applies. The
 sentences contain the server's own message, which names users, databases and tables, and never a password.
@@ -81,7 +81,8 @@ _POOLER_REFUSES = {
     "no such user": "Correct the user in KEYTURN_DATABASE_URL, or name it in the pooler's auth_file.",
     "not allowed in statement pooling mode": "Set pool_mode = transaction, or session.",
 }
-"""Parts of messages that PgBouncer sends with SQLSTATE 08P01. With other messages that code is not lasting."""
+"""Parts of messages that PgBouncer sends with SQLSTATE 08P01 or, at the handshake, with none. These errors are
+lasting; other errors with that code are not."""
 
 
 def read_outage(error: BaseException, *, place: str, connects: bool = False) -> Outage | None:
@@ -106,7 +107,7 @@ def describe(error: asyncpg.PostgresError) -> str:
 
 
 def find_server_error(error: BaseException | None) -> asyncpg.PostgresError | None:
-    """Return the server's error among the causes of `error`, which another library raised."""
+    """Return the server's error behind an error that another library raised; `None` if there is none."""
     while error is not None and not isinstance(error, asyncpg.PostgresError):
         error = error.__cause__ or getattr(error, "orig", None)
     return error

@@ -29,7 +29,8 @@ _DROPPED = {
     "krbsrvname", "gsslib", "gssdelegation", "client_encoding",
 }  # fmt: skip
 """Options that have no effect. Keyturn has its own timeout for a silent connection, and does not support GSSAPI: the
-library that the driver needs for it is not installed. The driver has no compression, and always uses UTF-8."""
+library that the driver needs for it is not installed. The driver has no compression. It always uses UTF-8: another
+`client_encoding` is refused."""
 
 _ONLY = {
     "channel_binding": ({"disable", "prefer"}, "the driver has no channel binding: use sslmode=verify-full instead"),

@@ -21,9 +21,9 @@ from service.errors import ConfigurationError
 from service.redis_url import Credentials, RedisAddress, TlsOptions
 
 MAX_CONNECTIONS = 16
-"""The maximum number of simultaneous calls of a worker, which so has at most this many connections to one server.
+"""The maximum number of simultaneous calls of a worker.
 
-With a Cluster, a worker may have this many connections to each node.
+So a worker has at most this many connections to one server or, with a Cluster, to each node.
 """
 
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -117,7 +117,10 @@ class _Sentinel(Sentinel):
         self.sentinels = list(clients)
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Return host and port of the master, from the first Sentinel that knows it."""
+        """Return host and port of the master, from the first Sentinel that considers it to be up.
+
+        Raises `SentinelUnavailable`, `MasterUnknown` or `MasterDown`.
+        """
         failure: Exception | None = None
         has_answer, is_known = False, False
         for position, sentinel in enumerate(self.sentinels):

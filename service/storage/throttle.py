@@ -1,5 +1,6 @@
 """The named rate limits. Every attempt is charged before the secret is checked, and refunded on success.
 
+Requests that check no secret (`signup`, `qrcode`, `reset` and `message`) are never refunded.
 Law 4: reserve, then verify. Law 5: password failures slow down, they never lock out.
 
 | limit    | what it counts                                        | beyond it                                  |

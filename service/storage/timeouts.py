@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 DATABASE_TIMEOUT_SECONDS = 0.8
-"""Seconds that a read or a whole transaction may take before the database counts as unavailable."""
+"""Seconds that a read or a whole transaction may take before the database counts as unavailable.
+
+A distant PostgreSQL has longer (`database_postgresql`). With SQLite this is the time that a statement may wait for
+other transactions.
+"""
 
 REDIS_TIMEOUT_SECONDS = 0.2
 """Seconds that one command of Redis or one attempt to connect may take.
