@@ -70,7 +70,7 @@ class Bucket:
 
 class Ephemeral(Protocol):
     async def claim(self, *keys: str, ttl: timedelta, now: datetime) -> bool:
-        """Claim all keys; true if none of them was claimed before. Of the callers with one key, at most one gets true."""
+        """Claim all keys; true if none of them was claimed before: for each key, at most one caller gets true."""
         ...
 
     async def release(self, *keys: str) -> None:

@@ -21,7 +21,7 @@ from service.telemetry.metrics import Detail
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _log = logging.getLogger("keyturn")
-_log.addHandler(logging.NullHandler())  # what configures no log, such as a test, gets no lines of Python's default
+_log.addHandler(logging.NullHandler())  # a process that configures no log, such as a test, writes no lines
 
 __all__ = ["Detail", "configure", "emit", "request_id", "warn"]
 
@@ -41,7 +41,10 @@ def warn(event: Name, **details: Detail) -> None:
 def configure(
     log_format: Literal["json", "console"], *, level: int = logging.INFO, left_out: Collection[Name] = ()
 ) -> None:
-    """Send lines from `level`, also those of uvicorn, to standard error in one format, without those `left_out`."""
+    """Send the lines of `level` and above to standard error in one format, also those of uvicorn.
+
+    Lines with a name in `left_out` are not sent.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: record.getMessage() not in left_out)
     handler.setFormatter(JsonLines() if log_format == "json" else ConsoleLines())
@@ -50,7 +53,7 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    logging.getLogger("uvicorn.access").propagate = False  # the events of decisions replace the access log
+    logging.getLogger("uvicorn.access").propagate = False  # the lines about decisions replace the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # The HTTP client reports the URL of each request. That of the webhook may hold a secret, and that of a range of
     # leaked passwords has a part of a password's hash.

@@ -20,7 +20,9 @@ _ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){ADDRESS_PATTERN}")
 
 
 def check_address(address: str) -> str:
-    """Return the address without white space around it. Raises `ValueError` unless it is `local@domain` in ASCII.
+    """Return the address without white space and invisible characters around it.
+
+    Raises `ValueError` unless it is `local@domain` in ASCII, of at most `MAX_LENGTH` characters.
 
     The local part is a dot-atom of at most 64 characters (RFC 5322 section 3.4.1) without `/`, `{` and `}`, which
     usernames cannot have either. The domain is a name in DNS with a dot. Quoted local parts and address literals are

@@ -38,8 +38,9 @@ async def check_right(
 
     `removes`: the act disables or deletes the account, or takes the role from it.
 
-    Raises `NotFound` for an unknown account; `Forbidden`; `LastAdministrator` if no enabled administrator would be
-    left, which only an administrator's act on their own account can cause.
+    Raises `NotFound` for an unknown account; `Forbidden` for a user who is no enabled administrator any more, and for
+    a client that would give the role or act on a user who has it; `LastAdministrator` if no enabled administrator
+    would be left, which only an administrator's act on their own account can cause.
     """
     if actor.kind == "operator":
         return

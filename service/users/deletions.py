@@ -30,7 +30,7 @@ _HAS_REMAINS = (
 
 
 def is_restorable(user: User, now: datetime) -> bool:
-    """Whether the user can take the deletion back: it is scheduled, not due, and no operator disabled the account."""
+    """Whether the user can take the deletion back: it is not due, and nothing else has disabled the account."""
     due_at = user.deletion_due_at
     return user.is_disabled_by_user and due_at is not None and unix_seconds(now) < due_at
 
@@ -92,7 +92,7 @@ async def list_due(database: Database, now: datetime, *, limit: int) -> list[str
 
 
 async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> bool:
-    """Lock the user's row for this transaction; `False` if the account was restored or deleted meanwhile."""
+    """Lock the user's row for this transaction; `False` if the account was enabled or deleted meanwhile."""
     held = await transaction.execute(
         f"UPDATE users SET epoch = epoch WHERE {_IS_DUE} AND id = $2", unix_seconds(now), user_id
     )
@@ -100,7 +100,10 @@ async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> 
 
 
 async def list_with_remains(database: Database, *, after: str, limit: int) -> list[str]:
-    """Return the `sub` of deleted accounts whose rows are not empty, in their order. Reads every deleted account."""
+    """Return the `sub` of deleted accounts of which more is left than should be, in their order.
+
+    Reads every deleted account.
+    """
     rows = await database.fetch_all(
         f"SELECT id FROM users WHERE {_HAS_REMAINS} AND id > $1 ORDER BY id LIMIT $2", after, limit
     )

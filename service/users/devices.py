@@ -35,7 +35,7 @@ class Devices:
         self._accepted_for = accepted_for
 
     def replaces_second_factor(self, device: Device, now: datetime) -> bool:
-        """Whether a second factor was proved on the device so lately that the operator accepts it instead."""
+        """Whether the device stands in for the second factor: one was proved on it within `accepted_for`."""
         return device.has_proved_within(self._accepted_for, now)
 
     def write(self, user: User, now: datetime, *, proved_at: int) -> str:

@@ -101,7 +101,7 @@ async def list_after(database: Database, invitation_id: str, *, limit: int) -> l
 
 
 async def sweep(database: Database, *, expired_by: datetime) -> None:
-    """Delete the invitations that expired before this time, used or not."""
+    """Delete the invitations that had expired at this time, used or not."""
     async with database.begin() as transaction:
         await transaction.execute("DELETE FROM invitations WHERE expires_at <= $1", unix_seconds(expired_by))
 

@@ -24,8 +24,8 @@ def normalise(typed: str) -> Password:
     """Return the password in NFKC, so that two keyboards type the same password.
 
     RFC 8265 and NIST SP 800-63B-4 recommend NFC. NFKC, which SP 800-63B-3 recommended, also makes full-width and
-    half-width characters equal. Raises `ValueError`, without the password, if it has control characters or more than
-    1,024 bytes.
+    half-width characters equal. Raises `ValueError`, without the password, if it has control characters, surrogates
+    or more than 1,024 bytes.
     """
     if _UNPRINTABLE.search(typed):
         raise ValueError("A password must not have control characters")

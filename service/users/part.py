@@ -23,7 +23,7 @@ class UsersPart:
 
 
 def make_users(context: Context, make_passwords: Callable[..., Passwords], hash_cost: Cost | None) -> UsersPart:
-    """Build the part. `make_passwords` is `Passwords`, or makes one that is traced."""
+    """Build the part. `make_passwords` is `Passwords`, or a function that returns one with spans for traces."""
     settings = context.settings
     passwords = make_passwords(concurrency=settings.hashing_threads, queue=settings.hash_queue, cost=hash_cost)
     policy = MfaPolicy(settings.require_mfa, accepts_known_devices=settings.remember_device_days > 0)

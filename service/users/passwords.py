@@ -64,11 +64,14 @@ class Passwords:
         """What a password is verified against without a stored hash."""
 
     async def hash(self, password: str, *, origin: str = "") -> str:
-        """Return the password's hash in PHC string format. Raises `Busy` when the queue is full."""
+        """Return the password's hash in PHC string format.
+
+        Raises `Busy` if it gets no place in the queue, or loses its place to another origin.
+        """
         return await self._run(lambda: self._hash_with_room(password), origin)
 
     async def verify(self, password: str, hashed: str | None, *, origin: str = "") -> bool:
-        """Return whether `hashed` is a hash of `password`. Raises `Busy` when the queue is full.
+        """Return whether `hashed` is a hash of `password`. Raises `Busy` like `hash`.
 
         Without a hash, verify against a dummy hash so that an unknown user takes as long as a known one, and return
         `False`. A stored hash that cannot be read matches no password; it is not a failure of the service. With an

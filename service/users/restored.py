@@ -18,7 +18,7 @@ async def list_ids_after(database: Database, user_id: str, *, limit: int) -> lis
 async def advance_credential_versions(transaction: Transaction, id_range: tuple[str, str], now: datetime) -> None:
     """Set credential versions to the Unix time or higher; cancel delayed recoveries and requests for a new address.
 
-    A version counts changes, so that only an earlier guard can have set one as high. Such a version is incremented.
+    A version counts changes, so that only an earlier guard can have set one that high. Such a version is incremented.
     The accounts are those after the first id of the range, up to the second one.
     """
     await transaction.execute(

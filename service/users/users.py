@@ -140,7 +140,7 @@ async def find_either(database: Database, name: str) -> list[User]:
 
 
 async def is_taken(database: Database, username: str) -> bool:
-    """Return whether an account has this username, or had it when it was deleted, or has it as confirmed address."""
+    """Return whether an account has this username or confirmed address, or had the username when it was deleted."""
     if "@" in username:
         return await addresses.is_claimed(database, username)
     return await database.fetch_one("SELECT 1 AS one FROM users WHERE username = $1", username) is not None
@@ -249,7 +249,11 @@ async def forget_reset(transaction: Transaction, user_id: str) -> None:
 
 
 async def start_recovery(transaction: Transaction, user: User, *, due_at: int, void_by: int) -> bool:
-    """Start a delayed recovery due at `due_at`, unless a valid one is under way. Return whether it started."""
+    """Start a delayed recovery due at `due_at`, unless one is under way. Return whether it started.
+
+    One that was due at `void_by` or earlier is not under way any more. No recovery starts if the account is disabled
+    or has changed since it was read.
+    """
     started = await transaction.execute(
         "UPDATE users SET recovery_due_at = $1 WHERE id = $2 AND epoch = $3 AND disabled_at IS NULL"
         " AND (recovery_due_at IS NULL OR recovery_due_at <= $4)",
@@ -259,7 +263,7 @@ async def start_recovery(transaction: Transaction, user: User, *, due_at: int, v
 
 
 async def cancel_recovery(transaction: Transaction, user_id: str, *, void_by: int) -> bool:
-    """Cancel a delayed recovery; `False` if none was under way."""
+    """Cancel a delayed recovery; `False` if none was under way (`void_by`: as in `start_recovery`)."""
     cancelled = await transaction.execute(
         "UPDATE users SET recovery_due_at = NULL WHERE id = $1 AND recovery_due_at > $2", user_id, void_by
     )
@@ -289,7 +293,7 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
 async def revoke_tokens(transaction: Transaction, user_id: str) -> User | None:
     """Increment the credential version unconditionally, which revokes pending and device tokens (administration).
 
-    `None` if there is no such user.
+    This also cancels a recovery. `None` if there is no such user.
     """
     row = await transaction.fetch_one(
         "UPDATE users SET epoch = epoch + 1, recovery_due_at = NULL"
@@ -327,7 +331,7 @@ async def set_password(transaction: Transaction, user_id: str, password_hash: st
 
 
 async def delete(transaction: Transaction, user_id: str, now: datetime) -> User | None:
-    """Delete the content of the row; `None` if the account was deleted already.
+    """Delete the content of the row; `None` if there is no such account or it was deleted already.
 
     The module docstring says what remains. The caller removes its addresses, factors, recovery codes and sessions.
     """
@@ -359,7 +363,7 @@ async def lock(transaction: Transaction, user_id: str) -> User | None:
 
 
 async def export_page(database: Database, *, after: str, limit: int = 500) -> list[User]:
-    """Return a page of accounts in the order of their names, with their password hashes."""
+    """Return a page of accounts in the order of their usernames, with their password hashes."""
     rows = await database.fetch_all(
         f"SELECT {COLUMNS} FROM users WHERE username > $1 AND {NOT_DELETED} ORDER BY username LIMIT $2", after, limit
     )

@@ -2,9 +2,9 @@
 
 Operations that set a password check it; a login never does. The check takes at most one second. If the list does not
 answer, the password is accepted (the check fails open): it reduces a risk that rate limits and the second factor
-bound as well. If it failed closed, no user could sign up or change a password until the list answers. Each such case
-is counted and is a line of the log, without the password, its hash or a part of that (law 15: logs, metrics, traces,
-errors and outbox rows hold no secret).
+bound as well. If it failed closed, no user could sign up or change a password while the list does not answer. Each
+check without an answer is counted and is a line of the log, without the password, its hash or a part of that (law 15:
+logs, metrics, traces, errors and outbox rows hold no secret).
 """
 
 import asyncio

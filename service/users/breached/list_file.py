@@ -40,7 +40,10 @@ class ListFile:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file. Raises `ValueError`, with the reason, if it is not a whole file of this format."""
+        """Open the file.
+
+        Raises `ValueError`, with the reason, if it cannot be read or is not a whole file of this format.
+        """
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

@@ -1,8 +1,8 @@
 """A service that answers ranges of leaked passwords, such as the one of Have I Been Pwned.
 
 It learns the first five of the forty hexadecimal digits of a password's SHA-1, which all passwords of one range have
-in common (k-anonymity), and answers with the other digits of each leaked password in that range and a count. The
-comparison is made here.
+in common (k-anonymity). It answers with the other digits of the SHA-1 of each leaked password in that range, and a
+count. Keyturn compares them itself.
 """
 
 import re

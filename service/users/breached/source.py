@@ -6,7 +6,8 @@ from typing import Protocol
 class Unanswered(Exception):
     """The list did not answer. `reason` is a word for the log: a key of `outgoing.FAILURES` or one of these.
 
-    `status`: another status than 200; `too_large`, `malformed`: another answer than a range; `unreadable`: the file.
+    `status`: another status than 200; `too_large`, `malformed`: another answer than a range; `unreadable`: the file
+    cannot be read.
     """
 
     def __init__(self, reason: str) -> None:
