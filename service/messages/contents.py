@@ -1,15 +1,18 @@
 """What a message says: read when it is sent, and never stored.
 
-The outbox has only the kind of a message, the number of its event and the address. Everything else follows from the
-event, and from the rows of the user and of the invitation as they are now. The token of a link is derived here (law
-16: derive, do not store; consume with one statement), from the time of the event, so that each attempt sends the same
-one.
+Of what a message says, the outbox has only its kind, the number of its event and the address. Everything else follows
+from the event, and from the rows of the user and of the invitation as they are now. The token of a link is derived
+here (law 16: derive, do not store; consume with one statement), from the time of the event, so that each attempt
+sends the same one.
 
 A message is dropped if its link would be of no use: the token has expired or was used, another request superseded it,
-or its address is not that of the account any more. A link for a forgotten password is also dropped if the password
-was set meanwhile, and it and the confirmation of an address if the account is disabled. A notice is sent all the
-same, to the address that the account had at the event, and dropped after `kinds.NOTICE_LIFETIME`. Nothing is sent to
-an account that was deleted.
+or its address is not that of the account any more. A link to set a new password is also dropped if the password was
+set meanwhile. That link, and the link to confirm an address, are dropped if the account is disabled.
+
+A notice is sent whatever has changed since the event, to the address that the account had then, and dropped after
+`kinds.NOTICE_LIFETIME`. No notice follows from a first login, from a login with a browser or app that was used
+before, or from the reset of a second factor that the account did not have. Nothing is sent to an account that was
+deleted.
 """
 
 import json
@@ -36,7 +39,10 @@ from service.tokens.links import (
 from service.users.users import NOT_DELETED
 
 _SHOWN = {"address": "address", "name": "factor", "due_at": "due_at", "deleted_at": "due_at"}
-"""The details of an event that a message shows, each with its name in templates and at the webhook."""
+"""The details of an event that a message shows, each with its name at the webhook.
+
+Templates have the same names, except `due` for `due_at`.
+"""
 
 
 @dataclass(frozen=True, slots=True)

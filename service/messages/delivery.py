@@ -2,10 +2,10 @@
 
 Here a message is any row of the outbox: an event for the webhook, or a message to a user. A round takes up to
 `BATCH_SIZE` due messages, for each recipient and address only the first (`outbox.read_due`). If the receiver refuses
-a message or does not answer, it is sent again after a growing wait, and the later messages of that recipient and
-address wait for it. That also holds for a message that cannot be sent because of a defect. The replica that holds the
-`lease` delivers; the others do nothing. A message that is of no use any more, or that the mail server refuses
-permanently, is dropped.
+a message or does not answer, the message is sent again after a growing wait, and the later messages of that recipient
+and address wait for it: for an event without limit, for a message to a user until `outbox.MAX_HOLDING_ATTEMPTS`. That
+also holds for a message that cannot be sent because of a defect. The replica that holds the `lease` delivers; the
+others do nothing. A message that is of no use any more, or that the mail server refuses permanently, is dropped.
 """
 
 import asyncio
@@ -59,7 +59,10 @@ class Delivery:
         await self._transport.close()
 
     async def deliver(self, now: datetime) -> int:
-        """Deliver one round; return the number of delivered and dropped messages. Raises `StoreUnavailable`."""
+        """Deliver one round; return the number of delivered and dropped messages.
+
+        Raises `StoreUnavailable` and, after the round, the error of a message that has a defect.
+        """
         waiting = await outbox.find_due(self._database, self._transport.name)
         if waiting is None:
             return 0
@@ -97,7 +100,7 @@ class Delivery:
         except StoreUnavailable:
             raise
         except Exception:
-            # A defect. Later rounds must have room for the messages of others, however many messages meet it.
+            # A defect. Later rounds must have room for the messages of others, however many messages have it.
             await self._postpone(message, now)
             raise
         match outcome:

@@ -136,7 +136,7 @@ class Events:
         transaction.on_commit(partial(warn if event in WARNING_EVENTS else emit, event, **about, **recorded))
 
     async def record_refusal(self, user_id: str, failures: int, act: Act) -> None:
-        """Record an event after every third code in a row that was refused although the password was right.
+        """Record an event after every third code in a row that was refused, after a right password or in a step-up.
 
         The code stays refused if the event cannot be recorded: without the database the event is in the log only.
         """
@@ -211,7 +211,10 @@ async def list_between(database: Database, after: int, up_to: int, *, limit: int
 
 
 async def find_gap(database: Database, after: int) -> int:
-    """Return the lowest number above `after` that no visible event has, or one below it: it reads 1,000 numbers."""
+    """Return the lowest number above `after` that no visible event has.
+
+    It reads 1,000 events: if there is no gap between them, it returns the number after them, which may have an event.
+    """
     rows = await database.fetch_all("SELECT id FROM events WHERE id > $1 ORDER BY id LIMIT 1000", after)
     return next((n for n, row in enumerate(rows, after + 1) if row["id"] != n), after + len(rows) + 1)
 

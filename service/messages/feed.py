@@ -32,7 +32,7 @@ class Batch:
 
 
 class EventFeed:
-    """Reads events; `wait` is how it waits until they have settled, by the clock `ticks`."""
+    """Reads events. `wait` waits for a number of seconds, until events have settled by the clock `ticks`."""
 
     def __init__(
         self,

@@ -94,8 +94,8 @@ class Mail:
 def write_letter(content: Content, rendered: Rendered, *, sender: Address) -> Letter:
     """Write an e-mail with a text and an HTML part. Raises `ValueError` for an address that is not valid.
 
-    Every value in a header is of the operator or has been checked: the recipient is parsed as one address, and the
-    subject is one line (`templates.show`).
+    Every value in a header comes from the operator or has been checked: the recipient is parsed as one address, and
+    the subject is one line (`templates.show`).
     """
     letter = EmailMessage(policy=SMTP)
     letter["From"] = sender

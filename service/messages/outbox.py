@@ -24,7 +24,10 @@ MAIL = "mail"
 """The transport of `mail.Mail`."""
 
 MAX_HOLDING_ATTEMPTS = 6
-"""Attempts after which a message no longer holds up the next one to its address: two minutes after the first."""
+"""Attempts after which a message to a user no longer holds up the next one to its address.
+
+The sixth follows about one minute after the first, if the mail server answers at once.
+"""
 
 EVENT = "event"
 """The kind of a row that reports an event as it was recorded. Those of messages to users are `kinds.MessageKind`."""
@@ -52,7 +55,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The highest number of an event that is in the outbox, and the earliest time at which a row is due."""
+    """The highest number of an event in the outbox of a transport, and the earliest time at which a row is due.
+
+    The time is 0 if a row was never tried.
+    """
 
     newest_event: int
     first_at: int
@@ -125,10 +131,11 @@ async def find_due(database: Database, transport: str) -> Due | None:
 async def read_due(
     database: Database, transport: str, now: datetime, *, up_to_event: int, limit: int
 ) -> list[Message]:
-    """Return due messages in the order of their events, for each recipient only the first in the outbox.
+    """Return due messages, for each recipient and address only the first in the outbox.
 
-    First come messages that were never tried, then those that were refused; each kind gets half of the places if the
-    other one needs the rest. So many messages that are refused again and again do not keep others from being tried.
+    First come messages that were never tried, then those that were refused, both in the order of their events. Each
+    group gets half of the places if the other one needs the rest. So many messages that are refused again and again
+    do not keep others from being tried.
 
     One that was never tried is due whatever its time: the clock of the replica that inserted it may have been fast.
     An event comes before the messages that follow from it. Messages to two addresses of a user do not wait for each

@@ -23,7 +23,7 @@ same server may last longer; events wait for them no longer than this."""
 class _Sighting:
     """When the number of an event was seen.
 
-    `outlasts` is the number of a transaction: all transactions with lower numbers must end first.
+    `outlasts` is the number of a transaction: all transactions with lower numbers must end before the event settles.
     """
 
     number: int

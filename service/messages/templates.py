@@ -243,9 +243,9 @@ class Templates:
 def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
     """Return a text that a user or a caller chose, on one line.
 
-    Control characters become spaces. Format characters, such as those that change the direction of text, surrogates,
-    private and unassigned characters are removed. `://` gets a space, because mail programs would make a
-    link of it.
+    Control characters become spaces. Format characters (among them those that change the direction of text),
+    surrogates, and private and unassigned characters are removed. `://` gets a space, because mail programs would
+    make a link of it.
     """
     categories = ((character, unicodedata.category(character)) for character in text)
     kept = "".join(

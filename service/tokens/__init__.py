@@ -1,8 +1,7 @@
 """Tokens, and the keys that sign them. No module here knows sessions or users: a token is text and claims.
 
 No kind is accepted in place of another: no two share a key, except the two kinds of access token, which differ in
-their claims. A token that is derived for one purpose, as for a link in a mail, is a purpose of
-`links`.
+their claims. A token that is derived for one purpose, as for a link in a mail, is a purpose of `links`.
 
 | kind          | form                    | key                                  | module, and its readers       |
 |---------------|-------------------------|--------------------------------------|-------------------------------|

@@ -163,8 +163,8 @@ class AccessCodec:
     def _expires_at(self, claims: Mapping[str, Any], now: datetime) -> int:
         """Return when an access token expires for this service. Raises `InvalidToken` if it has expired.
 
-        That is earlier than its `exp` if the operator has shortened `ttl` since it was written. Ended sessions stay in
-        memory only for minutes more than `ttl`: after that, the token of an ended session would be accepted again.
+        That is earlier than its `exp` if the operator has shortened `ttl` since it was written. Ended sessions stay
+        in memory only for minutes more than `ttl`: after that, the token of an ended session would be accepted again.
         """
         expires_at = min(whole(claims["exp"]), whole(claims["iat"]) + int(self.ttl.total_seconds()))
         if unix_seconds(now) >= expires_at:

@@ -400,7 +400,7 @@ async def test_messages_that_are_refused_again_and_again_do_not_hold_up_those_of
     assert ["alice@example.net"] == carrier.sent
 
 
-async def test_a_refused_message_holds_up_the_next_one_to_its_address_for_two_minutes(post: Post) -> None:
+async def test_a_refused_message_holds_up_the_next_one_to_its_address_for_six_attempts(post: Post) -> None:
     """Then a link that is valid for an hour still arrives."""
     carrier = Filtering({"alice"})
     delivery = post.deliverer(carrier)
