@@ -114,7 +114,8 @@ class Events:
     ) -> None:
         """Record `event` in the transaction, and log it after the commit. `user_id` is the user that it is about.
 
-        The act adds the address of the caller to the details of some events, and `by` if the actor is not the user.
+        The act adds the address of the caller to the details of some events, and `by` unless the actor is the user or
+        anonymous.
         Messages to the user follow from some events (`kinds`) unless `notifies` is `False`. The message of an
         invitation needs the id of the invitation as the detail `invitation`.
         """
@@ -150,7 +151,7 @@ class Events:
             warn(event, sub=user_id, failures=failures, address=act.address)
 
     async def count(self, transaction: Transaction, event: EventName, user_id: str, *, since: datetime) -> int:
-        """Return how often the event was recorded about this user after `since`, without acts of other actors.
+        """Return how often the event was recorded about this user after `since`, without the events that have `by`.
 
         In the text of the details a quotation mark inside a value is escaped, so that no value looks like `by`.
         """

@@ -52,7 +52,10 @@ def make_messages(context: Context, tokens: TokensPart) -> MessagesPart:
 
 
 def make_webhook(settings: Settings, contents: Contents | None = None) -> Webhook | None:
-    """Make the transport to the webhook, if there is one. With `contents` it gets messages to users."""
+    """Make the transport to the webhook, if there is one. With `contents` it gets messages to users.
+
+    Raises `ConfigurationError` for certificate authorities that cannot be read.
+    """
     url, secret = settings.webhook_url, settings.webhook_secret
     if url is None or secret is None:
         return None
@@ -62,7 +65,10 @@ def make_webhook(settings: Settings, contents: Contents | None = None) -> Webhoo
 
 
 def make_mail(settings: Settings, contents: Contents) -> Mail | None:
-    """Make the transport of mail, if there is one. Raises `ConfigurationError` for a mistake in a template."""
+    """Make the transport of mail, if there is one.
+
+    Raises `ConfigurationError` for a mistake in a template, and for certificate authorities that cannot be read.
+    """
     carrier, templates = make_carrier(settings), make_templates(settings)
     if carrier is not None or settings.templates_dir is not None:
         templates.check()

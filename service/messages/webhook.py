@@ -39,7 +39,7 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 class Webhook:
     """A `Transport` that posts to one URL.
 
-    With `contents` it posts messages to users too; `locale` is the language of those who have none. `timeout` is the
+    With `contents` it posts messages to users too; `locale` is the language of users who chose none. `timeout` is the
     number of seconds in which the receiver must answer.
     """
 

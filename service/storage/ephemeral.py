@@ -1,12 +1,13 @@
-"""Volatile state: one-time claims and attempt counters, in this process or, for several replicas, in Redis.
+"""The ephemeral store: one-time claims and attempt counters, in this process or, for several replicas, in Redis.
 
 `claim` returns whether no caller has claimed any of the keys before. `charge` counts an attempt before it is made, or
 returns how long to wait first (law 4: reserve, then verify). Safety must never depend on this state: if a claim
 exists, the request may be refused at once; if none exists, that proves nothing, and SQL decides (law 3: Redis records
 used time steps too, to refuse fast).
 
-`WithFallback` joins the two stores: if Redis does not answer in time (0.35 s), or refuses a command, the process uses
-its own counters, with the smaller number that `RateLimit` has for that case, and tries Redis again a second later.
+`WithFallback` joins the shared store, which is Redis, with one in the process. If Redis does not answer in time
+(0.35 s), or refuses a command, the process uses its own counters, with the smaller number that `RateLimit` has for
+that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -125,8 +126,9 @@ class _Counter:
 class InProcess:
     """The store of a single process, and the fallback of each process while Redis is unavailable.
 
-    Memory is bounded. A counter stays only if its charge was not refunded, and each such charge takes a password hash
-    or an SQL statement. Expired counters and claims are removed each time their total has doubled.
+    Memory is bounded. A counter stays only if its charge was not refunded, and each such charge takes a password
+    hash, an SQL statement or a search for a leaked password. Expired counters and claims are removed each time their
+    total has doubled.
     """
 
     def __init__(self) -> None:

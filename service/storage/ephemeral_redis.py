@@ -1,4 +1,4 @@
-"""The volatile store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
+"""The ephemeral store in Redis: the same claims and counters as `ephemeral.InProcess`, shared by all replicas.
 
 A claim or a charge is one round trip (on a Cluster, one for each bucket). If only some buckets of a charge refuse the
 attempt, a second step refunds the others. Everything that must be atomic is one command or one script. A call

@@ -194,7 +194,10 @@ class Keys:
         return revoked
 
     async def refresh(self, now: datetime) -> None:
-        """Read the set again, between requests, so that no request has to. Raises `StoreUnavailable`."""
+        """Read the set again, between requests, so that no request has to.
+
+        Raises `StoreUnavailable`; `UnsealError` if no listed master secret opens a new key.
+        """
         try:
             await self._read(now)
         except StoreUnavailable:

@@ -1,8 +1,8 @@
 """Administrators: the users with the role `keyturn-admin`, and what only they may do by the admin API.
 
 A registered client acts with its scopes, and never on an administrator: it neither gives the role nor takes it, and
-changes nothing on the account of a user who has it. A user may act only as an administrator. The operator's command
-may do everything.
+changes nothing on the account of a user who has it. A user may use the admin API only as an administrator. The
+operator's command may do everything.
 
 `check_right` decides in the transaction of the act, with the rows of the actor and of the account locked in one
 order: of two administrators who remove each other at the same time, the second one has lost the role and is refused.
