@@ -30,7 +30,7 @@ from service.values import Rate
 
 CODES_PER_PENDING_TOKEN = 5
 QRCODE_LIMIT = RateLimit(free=20, window=300)
-"""Drawing takes milliseconds of pure Python, and every new user may request it."""
+"""Drawing a QR code takes milliseconds of pure Python, and every new user may request one."""
 
 RESET_LIMIT = RateLimit(free=10, window=3600)
 MESSAGE_LIMIT = RateLimit(free=5, window=3600)

@@ -1,9 +1,9 @@
 """The names of events and of log lines: the only place that spells them.
 
-There are two enumerations, because the names belong to two contracts and the type checker then keeps them apart. An
-`EventName` is recorded in the database: users read those of their account, and the webhook delivers all. A `LogName`
-is never recorded: it reports, for example, decisions about unknown users, which an attacker can cause without end, or
-states of the process.
+There are two enumerations, so that the type checker keeps the two kinds of names apart. An `EventName` is recorded in
+the database: users read those of their account, and the webhook delivers all. A `LogName` is never recorded: it
+reports, for example, decisions about unknown users, which an attacker can cause without end, or states of the
+process.
 """
 
 from enum import StrEnum

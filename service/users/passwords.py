@@ -119,7 +119,10 @@ class Passwords:
         return any(future.cancel() for future in self._list_replaceable(origin))
 
     def _list_replaceable(self, origin: str) -> list["Future[Any]"]:
-        """Return the waiting jobs of origins with at least two more: of the busiest one first, the newest first."""
+        """Return the waiting jobs of the origins that hold at least two places more than `origin`.
+
+        Those of the busiest origin come first; of one origin, the newest comes first.
+        """
         shares = Counter(self._taken.values())
         return [
             future
