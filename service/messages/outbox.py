@@ -1,11 +1,11 @@
 """The outbox: what is due, to whom, and by which transport. It survives restarts.
 
-A row says that an event is to be reported to the operator's system, or that a message to a user follows from it. It
-is inserted in the transaction of the event, so that a crash loses none, and deleted when the transport has delivered
-it. It has the number of the event and no content: what is sent is read when it is sent, and a token that a message
-needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A message to a user has
-the address that the account had at the event: an attacker who takes an account over and changes its address does not
-get the notice of the change. When an old event is deleted, its rows are deleted too.
+A row says that an event is to be reported to the operator's system, or that a message to a user follows from it. The
+row is inserted in the transaction of the event, so that a crash loses none, and deleted when it is delivered or
+dropped. It has the number of the event and no content: what is sent is read when it is sent, and a token that a
+message needs is derived then (law 15: logs, metrics, traces, errors and outbox rows hold no secret). A message to a
+user has the address that the account had at the event: an attacker who takes an account over and changes its address
+does not get the notice of the change. When an old event is deleted, its rows are deleted too.
 
 `delivery` decides when to send and when to try again; this module has the statements of the table.
 """

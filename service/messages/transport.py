@@ -1,4 +1,4 @@
-"""What a transport does: it sends one message, once. When to send, and when again, is decided by `delivery`."""
+"""What a transport does: it sends one message, once. `delivery` decides when to send, and when to send again."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +41,11 @@ Outcome = Refusal | Drop | NotTried | None
 
 
 class Transport(Protocol):
-    """A way to send messages. A transport keeps no state about them and never tries twice."""
+    """A way to send messages. A transport keeps no state about them.
+
+    It makes one attempt for each call of `send`. Only `Mail` makes a second one, without the details of the event, if
+    the server refuses the content.
+    """
 
     name: str
     """The value of the outbox's column `transport`."""
