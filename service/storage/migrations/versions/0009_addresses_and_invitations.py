@@ -1,12 +1,12 @@
 """Add e-mail addresses, invitations, and the times of a password reset and of a requested deletion.
 
 The table `addresses` has each text with an `@` that names an account at login: a username, or a confirmed address.
-Its primary key decides when two accounts claim one at the same time.
+If two accounts claim one at the same time, its primary key lets one of them succeed.
 
-Messages to users leave by a transport of their own, whose deliveries need a lease of their own.
+Messages to users may leave by mail, a second transport, whose deliveries need a lease of their own.
 
 The version before goes on serving on PostgreSQL while the replicas are replaced, and does not know the table. A
-trigger claims the usernames that it inserts. It is to be dropped in the minor version after this one.
+trigger claims the usernames that it inserts. The trigger is to be dropped in the minor version after this one.
 """
 
 from alembic import op
