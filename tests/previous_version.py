@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.previous_version
 
 Run it on the last commit before a migration. The files stay as that commit wrote them: `test_previous_version.py`
-migrates the rows and serves them, so that what the version before gave to its users goes on working. The secrets are
-of this file and of the users in it.
+migrates the rows and serves them, so that what the previous version gave to its users goes on working. The secrets
+are of this file and of the users in it.
 """
 
 import asyncio

@@ -100,10 +100,10 @@ class Deletions:
         return removed
 
     async def remove_remains(self) -> None:
-        """Remove what replicas of the version before left of accounts that they deleted. Raises `StoreUnavailable`.
+        """Remove what replicas of the previous version left of accounts that they deleted. Raises `StoreUnavailable`.
 
-        While replicas are replaced, those of the version before go on serving, and do not know the newer columns. An
-        address that such an account keeps could not be confirmed by another one.
+        While replicas are replaced, those of the previous version go on serving, and do not know the newer columns.
+        An address that such an account keeps could not be confirmed by another one.
         """
         last_id = ""
         while found := await deletions.list_with_remains(self._database, after=last_id, limit=_PAGE):

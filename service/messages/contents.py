@@ -87,7 +87,7 @@ class Contents:
         )
         if row is None or message.user_id is None:
             return Drop("no_account")
-        # The version before put messages into the outbox without an address.
+        # The previous version put messages into the outbox without an address.
         address = message.address or row["new_email" if kind is MessageKind.EMAIL_CONFIRMATION else "email"]
         if address is None:
             return Drop("no_address")

@@ -78,7 +78,7 @@ REMOVE_ACCOUNTS_INTERVAL_SECONDS = 10.0
 """Seconds between two searches for accounts whose deletion is due."""
 
 REMOVE_REMAINS_INTERVAL_SECONDS = 3600.0
-"""Seconds between two searches for data of deleted accounts that replicas of the version before did not remove."""
+"""Seconds between two searches for data of deleted accounts that replicas of the previous version did not remove."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _HAS_REMAINS = (
     " OR COALESCE(new_email_at, password_reset_at, deletion_due_at, deletion_requested_at) IS NOT NULL"
     " OR id IN (SELECT used_by FROM invitations WHERE invitations.email IS NOT NULL))"
 )
-"""WHERE the version before deleted the account: it knows neither these columns nor invitations."""
+"""WHERE the previous version deleted the account: it knows neither these columns nor invitations."""
 
 
 def is_restorable(user: User, now: datetime) -> bool:
@@ -111,5 +111,5 @@ async def list_with_remains(database: Database, *, after: str, limit: int) -> li
 
 
 async def empty(transaction: Transaction, user_id: str) -> None:
-    """Remove what the version before left in the row of an account that it deleted."""
+    """Remove what the previous version left in the row of an account that it deleted."""
     await transaction.execute(f"UPDATE users SET {EMPTIED} WHERE id = $1 AND deleted_at IS NOT NULL", user_id)

@@ -39,7 +39,7 @@ EMPTIED = (
     "claims = '{}', email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
     " deletion_due_at = NULL, deletion_requested_at = NULL"
 )
-"""SET the columns that a deletion empties and that the version before does not know."""
+"""SET the columns that a deletion empties and that the previous version does not know."""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.new_email_at, users.locale,"

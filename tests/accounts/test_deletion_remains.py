@@ -1,4 +1,4 @@
-"""What a replica of the version before leaves of an account that it deletes, and its removal."""
+"""What a replica of the previous version leaves of an account that it deletes, and its removal."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ async def execute(client: Client, sql: str, *parameters: object) -> None:
 
 
 async def delete_as_before(client: Client, person: Person) -> str:
-    """Delete the account as a replica of the version before does, and return its `sub`."""
+    """Delete the account as a replica of the previous version does, and return its `sub`."""
     found = await users.find(client.parts.database, person.username)
     assert found is not None
     await execute(client, DELETED_BEFORE, found.id, int(client.clock().timestamp()))

@@ -1,4 +1,4 @@
-"""A database of the version before is migrated and served: what its users and its webhook had goes on.
+"""A database of the previous version is migrated and served: what its users and its webhook had goes on.
 
 `tests/data` has the rows, written by the last commit before the migration (`previous_version.py` says how).
 """
@@ -44,7 +44,7 @@ HELD = json.loads((FOLDER / f"schema_{BEFORE}.json").read_text("utf-8"))
 
 @dataclass
 class World:
-    """A database of the version before, and how to run statements on it as that version did."""
+    """A database of the previous version, and how to run statements on it as that version did."""
 
     settings: dict[str, Any]
     run: Callable[[str], None]
@@ -59,7 +59,7 @@ class World:
 
 @pytest.fixture(params=["embedded", "production"])
 def before(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    """The rows of the version before, in its schema."""
+    """The rows of the previous version, in its schema."""
     if request.param == "embedded":
         settings = Settings(data_dir=tmp_path / "data")
         settings.make_data_dir()
@@ -284,7 +284,7 @@ async def test_the_backlog_is_measured_as_before(served: Served) -> None:
     assert HELD["made_at"] + 100 - oldest == sample
 
 
-# --- replicas of the version before, which go on serving ---
+# --- replicas of the previous version, which go on serving ---
 
 RECORD = (
     "INSERT INTO events (user_id, event, occurred_at, details, due_at)"

@@ -2,11 +2,11 @@
 
 Events become an audit trail that outlives accounts: `user_id` is no foreign key any more, and may be null.
 
-The version before goes on serving while the replicas are replaced, and writes events that are due into the columns
+The previous version goes on serving while the replicas are replaced, and writes events that are due into the columns
 `due_at` and `attempts`. So the columns stay until the minor version after this one. Their index stays, too: it is
-empty, but the version before reads it twice a second. A trigger moves an event that the version before writes into
-the outbox, where a replica of this version finds it, in order with the events of its own. The trigger runs with the
-rights of its owner, because the role that writes the event may have none on the new table yet.
+empty, but the previous version reads it twice a second. A trigger moves an event that the previous version writes
+into the outbox, where a replica of this version finds it, in order with the events of its own. The trigger runs with
+the rights of its owner, because the role that writes the event may have none on the new table yet.
 """
 
 from alembic import op

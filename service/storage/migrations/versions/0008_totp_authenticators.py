@@ -1,6 +1,6 @@
 """Rename `factors` to `totp_authenticators`: other kinds of second factor have tables of their own.
 
-The version before goes on serving on PostgreSQL while the replicas are replaced. It reads and writes as before,
+The previous version goes on serving on PostgreSQL while the replicas are replaced. It reads and writes as before,
 through a view with the old name. The roles that could use the table may use the view. The view is to be dropped in
 the minor version after this one. SQLite has one process, which is of this version.
 """

@@ -5,7 +5,7 @@ If two accounts claim one at the same time, its primary key lets one of them suc
 
 Messages to users may leave by mail, a second transport, whose deliveries need a lease of their own.
 
-The version before goes on serving on PostgreSQL while the replicas are replaced, and does not know the table. A
+The previous version goes on serving on PostgreSQL while the replicas are replaced, and does not know the table. A
 trigger claims the usernames that it inserts. The trigger is to be dropped in the minor version after this one.
 """
 
@@ -59,7 +59,7 @@ TABLES = (
     # One event may be reported to a user in several messages, such as one to the new address and one to the former.
     "DROP INDEX outbox_of_event",
     "CREATE UNIQUE INDEX outbox_of_event ON outbox (event_id, transport, kind)",
-    # One lease for each transport. The version before takes that of the webhook by its id, 1.
+    # One lease for each transport. The previous version takes that of the webhook by its id, 1.
     "ALTER TABLE deliverer ADD COLUMN transport TEXT NOT NULL DEFAULT 'webhook'",
     "CREATE UNIQUE INDEX deliverer_of_transport ON deliverer (transport)",
     "INSERT INTO deliverer (id, holder, holds_until, transport) VALUES (2, '', 0, 'mail')",

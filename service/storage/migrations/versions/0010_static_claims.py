@@ -1,6 +1,6 @@
 """Add the static claims of users, the addresses of messages in the outbox, and an index of deleted accounts.
 
-The claims are a JSON object, which an administrator sets. A message that the version before put into the outbox has
+The claims are a JSON object, which an administrator sets. A message that the previous version put into the outbox has
 no address, and goes to that of the account. On PostgreSQL every text with an index is compared byte by byte, as
 revision 0006 explains; revision 0009 left three that are not.
 """
@@ -19,7 +19,7 @@ BYTE_ORDER = (
 
 
 def upgrade() -> None:
-    # A constant default: neither database rewrites the table, and the version before inserts users without it.
+    # A constant default: neither database rewrites the table, and the previous version inserts users without it.
     op.execute("ALTER TABLE users ADD COLUMN claims TEXT NOT NULL DEFAULT '{}'")
     op.execute("ALTER TABLE outbox ADD COLUMN address TEXT")
     op.execute("CREATE INDEX users_deleted ON users (id) WHERE deleted_at IS NOT NULL")
