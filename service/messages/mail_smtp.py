@@ -32,7 +32,8 @@ ROUND_SECONDS = 10.0
 
 _ABOUT_AUTHENTICATION = frozenset({530, 534, 535, 538})
 """Status codes of the permanent kind that are about this service's authentication and not about the letter (RFC 4954
-section 6; 538: RFC 2554 section 6). The letter is tried again, because the server accepts it when the operator has corrected the setting."""
+section 6; 538: RFC 2554 section 6). The letter is tried again, because the server accepts it when the operator has
+corrected the setting."""
 
 
 class SmtpRefused(Exception):
