@@ -240,12 +240,16 @@ class Templates:
         return variables
 
 
+_LINK_BEGINS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)", re.IGNORECASE)
+"""The places at which `show` breaks up what mail programs take for the beginning of a link."""
+
+
 def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
     """Return a text that a user or a caller chose, on one line.
 
     Control characters become spaces. Format characters (among them those that change the direction of text),
-    surrogates, and private and unassigned characters are removed. `://` gets a space, because mail programs would
-    make a link of it.
+    surrogates, and private and unassigned characters are removed. `://` and `www.` get a space, because mail programs
+    would make a link of them.
     """
     categories = ((character, unicodedata.category(character)) for character in text)
     kept = "".join(
@@ -253,7 +257,7 @@ def show(text: str, length: int = _CHOSEN_LENGTH) -> str:
         for character, category in categories
         if category not in {"Cf", "Cs", "Co", "Cn"}
     )
-    line = " ".join(kept.replace("://", ": //").split())
+    line = " ".join(_LINK_BEGINS.sub(" ", kept).split())
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 

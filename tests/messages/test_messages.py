@@ -695,6 +695,7 @@ HOSTILE = [
     "a\u2028b\u0085c",
     '<script>alert(1)</script><img src=x onerror="x">',
     "https://evil.example/reset",
+    "WWW.evil.example",
     "{{ link }}{% include 'x' %}",
     "\U0001f600" * 300,
     "- Time: 1970\n\n- IP address: 0.0.0.0",
@@ -723,7 +724,7 @@ def test_hostile_values_change_neither_headers_nor_markup(kind: MessageKind, val
         assert body is not None
         assert text.splitlines() == body.get_content().splitlines()
         assert not re.search(r"[\x00\u202e\u2028\u0085]", text)
-        assert "https://evil" not in text
+        assert not re.search(r"https://evil|www\.evil", text, re.IGNORECASE)
     assert "<script>" not in rendered.html
     assert "<img" not in rendered.html
     assert plain.link is None or 1 == rendered.text.count(plain.link)

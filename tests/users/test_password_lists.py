@@ -161,6 +161,8 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         ([empty], empty, "empty is an input"),
         ([empty], nowhere, "list cannot be written: No such file"),
         ([empty], empty / "list", "list cannot be written: Not a directory"),
+        ([empty], tmp_path / ("x" * 300), "x cannot be written: File name too long"),
+        ([tmp_path / ("x" * 300)], output, "x cannot be read: File name too long"),
     ):
         with pytest.raises(ConfigurationError, match=named):
             build_list(inputs, out, is_plain=False, min_count=1, made_at=0)

@@ -56,7 +56,7 @@ def build_list(
     Raises `ConfigurationError` for an input that cannot be read, with the number of a line that is wrong; for an
     input that is the output; if no entry is left; and if the output cannot be written.
     """
-    if any(output.exists() and file.exists() and file.samefile(output) for file in inputs):
+    if any(_are_same_file(file, output) for file in inputs):
         raise ConfigurationError(f"{output} is an input: name another file for --output.")
     draft = output.with_name(f".{output.name}-{secrets.token_hex(8)}")
     try:
@@ -81,6 +81,13 @@ def build_list(
     return entries
 
 
+def _are_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one does not exist yet, or cannot be used: reading or writing it reports that
+        return False
+
+
 # ---- Reading the inputs
 
 
@@ -88,7 +95,7 @@ def _read_all(inputs: Sequence[Path], *, is_plain: bool, min_count: int) -> Iter
     for path in inputs:
         if is_plain:
             yield from _read_file(path, _digest_of_password)
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error if the name is too long
             yield from _read_folder(path, min_count)
         else:
             yield from _read_file(path, partial(_digest_in_line, _HASH, "", min_count))
