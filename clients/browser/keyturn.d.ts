@@ -264,6 +264,7 @@ export interface Keyturn {
   factors(): Promise<Factor[]>;
   /** Begin an enrolment; `giveCode` with its first code completes it. A further authenticator needs a `name`. */
   addFactor(details: { password: string; name?: string }): Promise<EnrolmentStarted>;
+  renameFactor(id: string, name: string): Promise<Factor>;
   removeFactor(id: string): Promise<void>;
   /** The QR code of the enrolment that waits for its first verification code. */
   qrCode(options?: OfUser & { type?: "image/svg+xml" | "image/png" }): Promise<Blob>;

@@ -384,6 +384,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     // The second factor
     factors: async () => (await request("GET", "/factors")).factors,
     addFactor: (details) => begin("/enable-mfa", details),
+    renameFactor: (id, name) => request("PATCH", `/factors/${encodeURIComponent(id)}`, { json: { name } }),
     removeFactor: (id) => request("DELETE", `/factors/${encodeURIComponent(id)}`),
     qrCode: async ({ type = "image/svg+xml", username } = {}) =>
       request("GET", enrolment(username), { auth: "pending", as: "blob", accept: type }),

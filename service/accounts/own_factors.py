@@ -1,4 +1,4 @@
-"""What users do with their second factor: list and remove authenticators, replace recovery codes, disable it.
+"""What users do with their second factor: list, rename and remove authenticators, replace recovery codes, disable it.
 
 Disabling takes a username, a password and a current code, without a token. The code is consumed like any other one,
 in the transaction that removes the factors (law 2: a code is consumed, not checked). The answer is the same whether
@@ -58,8 +58,7 @@ class OwnFactors:
         If it was confirmed, every other session ends, because an attacker may have the device. Raises `NotFound`,
         `LastFactor`; `InvalidToken` if the account changed at the same time.
         """
-        if not (factor_id.isascii() and factor_id.isprintable()):
-            raise NotFound  # PostgreSQL takes no NUL, and no id has such a character
+        _check_id(factor_id)
         now = self._clock()
         user = await users.find_by_id(self._database, access.sub)
         async with self._database.begin() as transaction:
@@ -75,6 +74,27 @@ class OwnFactors:
             details = {"factor": factor_id, "name": removed.name, "sid": access.sid}
             act = Act.of_user(user.id, now, caller)
             await self._events.record(transaction, EventName.FACTOR_REMOVED, user.id, act, **details)
+
+    async def rename_factor(
+        self, access: AccessClaims, factor_id: str, name: str, caller: Caller
+    ) -> AuthenticatorSummary:
+        """Give one of the bearer's authenticators another name, which changes nothing about access.
+
+        Raises `NotFound`; `InvalidToken` if the account is disabled, or changed at the same time.
+        """
+        _check_id(factor_id)
+        now = self._clock()
+        user = await users.find_by_id(self._database, access.sub)
+        async with self._database.begin() as transaction:
+            if user is None or not await users.lock_if_current(transaction, user):
+                raise InvalidToken
+            renamed = await listing.rename(transaction, user.id, factor_id, name)
+            if renamed is None:
+                raise NotFound
+            details = {"factor": factor_id, "name": name, "sid": access.sid}
+            act = Act.of_user(user.id, now, caller)
+            await self._events.record(transaction, EventName.FACTOR_RENAMED, user.id, act, **details)
+        return renamed
 
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:
         """Return ten new recovery codes and delete all others.
@@ -124,3 +144,8 @@ class OwnFactors:
             await self._second_factors.remove_all(transaction, user.id)
             await sessions.end_all(transaction, user.id, reason="mfa_disabled", now=now)
             await self._events.record(transaction, EventName.MFA_DISABLED, user.id, act)
+
+
+def _check_id(factor_id: str) -> None:
+    if not (factor_id.isascii() and factor_id.isprintable()):
+        raise NotFound  # PostgreSQL takes no NUL, and no id has such a character

@@ -204,6 +204,10 @@ async def foreign_objects(context: Context) -> str:
             await target.send("DELETE", f"/factors/{factor}", bearer=password_user.access),
             "removing another user's factor",
         )
+        require_refusal(
+            await target.send("PATCH", f"/factors/{factor}", body={"name": "Tablet"}, bearer=password_user.access),
+            "renaming another user's factor",
+        )
     if not await enrolled_user.is_logged_in():
         raise Broken("another user was refused but ended a session")
     return "a code, QR codes, a session, a factor: refused"
@@ -295,6 +299,7 @@ async def _protected_routes(target: Target, enrolled_user: Person) -> list[Prote
         ProtectedRoute("POST", "/enable-mfa", password),
         ProtectedRoute("POST", "/enable-mfa", {**password, "name": "Tablet"}),
         ProtectedRoute("GET", "/factors"),
+        ProtectedRoute("PATCH", f"/factors/{factor}", {"name": "Tablet"}),
         ProtectedRoute("DELETE", f"/factors/{factor}"),
         ProtectedRoute("POST", "/recovery-codes"),
         ProtectedRoute("DELETE", "/recovery"),

@@ -1,9 +1,11 @@
-"""The authenticators of an account in a list, without their secrets."""
+"""The authenticators of an account in a list, without their secrets, and the names that its user gives them."""
 
 from dataclasses import dataclass
 
 from service.factors import totp
-from service.storage.database import Database
+from service.storage.database import Database, Row, Transaction
+
+_COLUMNS = "id, name, created_at, confirmed_at, last_used_at, drift_steps, is_weak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,27 @@ class AuthenticatorSummary:
 async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummary]:
     """Return the user's authenticators, the oldest first."""
     rows = await database.fetch_all(
-        "SELECT id, name, created_at, confirmed_at, last_used_at, drift_steps, is_weak"
-        " FROM totp_authenticators WHERE user_id = $1 ORDER BY created_at, id",
-        user_id,
+        f"SELECT {_COLUMNS} FROM totp_authenticators WHERE user_id = $1 ORDER BY created_at, id", user_id
     )
-    return [
-        AuthenticatorSummary(
-            id=row["id"],
-            name=row["name"],
-            created_at=row["created_at"],
-            confirmed_at=row["confirmed_at"],
-            last_used_at=row["last_used_at"],
-            offset_seconds=row["drift_steps"] * totp.PERIOD,
-            is_weak=bool(row["is_weak"]),
-        )
-        for row in rows
-    ]
+    return [_summary(row) for row in rows]
+
+
+async def rename(transaction: Transaction, user_id: str, factor_id: str, name: str) -> AuthenticatorSummary | None:
+    """Give one of the user's authenticators another name, and return it; `None` if there is none."""
+    row = await transaction.fetch_one(
+        f"UPDATE totp_authenticators SET name = $1 WHERE user_id = $2 AND id = $3 RETURNING {_COLUMNS}",
+        name, user_id, factor_id,
+    )  # fmt: skip
+    return None if row is None else _summary(row)
+
+
+def _summary(row: Row) -> AuthenticatorSummary:
+    return AuthenticatorSummary(
+        id=row["id"],
+        name=row["name"],
+        created_at=row["created_at"],
+        confirmed_at=row["confirmed_at"],
+        last_used_at=row["last_used_at"],
+        offset_seconds=row["drift_steps"] * totp.PERIOD,
+        is_weak=bool(row["is_weak"]),
+    )

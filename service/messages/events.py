@@ -50,6 +50,7 @@ EVENTS_WITH_ADDRESS = frozenset(
         EventName.EMAIL_CHANGED,
         EventName.EMAIL_REMOVED,
         EventName.FACTOR_REMOVED,
+        EventName.FACTOR_RENAMED,
         EventName.LOGIN_ADMITTED,
         EventName.MFA_DISABLED,
         EventName.MFA_ENROLMENT_STARTED,

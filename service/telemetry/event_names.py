@@ -28,6 +28,7 @@ class EventName(StrEnum):
     FACTOR_ADDED = "factor.added"
     FACTOR_REALIGNED = "factor.realigned"
     FACTOR_REMOVED = "factor.removed"
+    FACTOR_RENAMED = "factor.renamed"
     INVITATION_CREATED = "invitation.created"
     INVITATION_REVOKED = "invitation.revoked"
     LOGIN_ADMITTED = "login.admitted"

@@ -87,6 +87,9 @@ with the first verification code confirms the authenticator and ends all earlier
 authenticator the operation adds another one, five at most: this needs a `name` and a second factor proved within
 the last 300 s.""",
     "listFactors": "List the user's authenticators, including one that is not confirmed yet.",
+    "renameFactor": """\
+Give one authenticator another name. Nothing about access changes: no session ends, and the user gets no message. This
+needs a second factor proved within the last 300 s.""",
     "removeFactor": """\
 Remove one authenticator, but not the last one. If it was confirmed, every other session ends, because somebody else
 may have the device. This needs a second factor proved within the last 300 s.""",

@@ -16,6 +16,10 @@ _LINK = "ktl_WzE3OTU1MjE2MDAsMTc5NTUyNTIwMCwi..."
 _URI = "otpauth://totp/Keyturn:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Keyturn"
 _LOGIN = {"username": "alice", "password": "correct horse battery staple"}
 _CODES = ["ABCD-EFGH-IJKL-MNOP", "QRST-UVWX-YZ23-4567"]
+_FACTOR = {
+    "id": _SUB, "type": "totp", "name": "Authenticator app", "created_at": 1795521000, "confirmed_at": 1795521060,
+    "last_used_at": 1795521600, "offset_seconds": 0, "weak_secret": False,
+}  # fmt: skip
 _TOKENS = {
     "mfa_required": False,
     "access_token": _ACCESS,
@@ -68,6 +72,7 @@ REQUESTS: dict[str, Example] = admin_examples.REQUESTS | {
             "value": {"password": _LOGIN["password"], "name": "Tablet"},
         },
     },
+    "renameFactor": {"name": {"summary": "Another name", "value": {"name": "Tablet"}}},
     "disableMfa": {"code": {"summary": "Password and verification code", "value": {**_LOGIN, "token": "492039"}}},
     "askRecovery": {"lost": {"summary": "Every second factor is lost", "value": _LOGIN}},
     "changePassword": {
@@ -231,19 +236,9 @@ ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
         }
     },
     "enableMfa": {"enrolment": {"summary": "An enrolment has begun", "value": _ENROLMENT}},
-    "listFactors": {
-        "factors": {
-            "summary": "One authenticator",
-            "value": {
-                "factors": [
-                    {
-                        "id": _SUB, "type": "totp", "name": "Authenticator app", "created_at": 1795521000,
-                        "confirmed_at": 1795521060, "last_used_at": 1795521600, "offset_seconds": 0,
-                        "weak_secret": False,
-                    }
-                ]
-            },
-        }
+    "listFactors": {"factors": {"summary": "One authenticator", "value": {"factors": [_FACTOR]}}},
+    "renameFactor": {
+        "renamed": {"summary": "The authenticator with its new name", "value": {**_FACTOR, "name": "Tablet"}}
     },
     "disableMfa": {
         "off": {

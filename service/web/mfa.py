@@ -18,6 +18,9 @@ from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
 
+FactorId = Annotated[
+    str, Path(alias="id", description="The id of the authenticator.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])
+]
 OFFERS = ("image/png", "image/svg+xml", "application/json")
 """Representations of `/qrcode/{username}`; the first is the default."""
 
@@ -49,6 +52,10 @@ class DisableBody(Body):
     username: Username
     password: Password
     otp: Otp = Field(validation_alias=AliasChoices("token", "otp"), description="The current verification code.")
+
+
+class RenameBody(Body):
+    name: FactorName
 
 
 class MessageAnswer(BaseModel):
@@ -192,6 +199,18 @@ def routes(web: WebContext) -> APIRouter:
     async def get_factors(access: AccessClaims) -> FactorsAnswer:
         return FactorsAnswer(factors=[FactorAnswer.of(factor) for factor in await own_factors.list_factors(access)])
 
+    @router.patch(
+        "/factors/{id}",
+        operation_id="renameFactor",
+        summary="Rename an authenticator",
+        responses=error_responses(401, 404, 422),
+    )
+    @bearers.recent_user
+    async def patch_factor(
+        access: AccessClaims, factor_id: FactorId, body: RenameBody, request: Request
+    ) -> FactorAnswer:
+        return FactorAnswer.of(await own_factors.rename_factor(access, factor_id, body.name, callers.of(request)))
+
     @router.delete(
         "/factors/{id}",
         operation_id="removeFactor",
@@ -200,13 +219,7 @@ def routes(web: WebContext) -> APIRouter:
         responses=error_responses(401, 404, 409),
     )
     @bearers.recent_user
-    async def delete_factor(
-        access: AccessClaims,
-        factor_id: Annotated[
-            str, Path(alias="id", description="The id of the authenticator.", examples=["pZ9yKq2mX0d4Wc1bR7tLhA"])
-        ],
-        request: Request,
-    ) -> Response:
+    async def delete_factor(access: AccessClaims, factor_id: FactorId, request: Request) -> Response:
         await own_factors.remove_factor(access, factor_id, callers.of(request))
         return Response(status_code=204)
 

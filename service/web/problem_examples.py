@@ -41,6 +41,8 @@ _PROBLEMS: dict[tuple[str, int], tuple[ServiceError, ...]] = {
         errors.InvalidCredentials(),
         errors.InsufficientAuthentication(acr="aal2", max_age=300),
     ),
+    ("renameFactor", 401): (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
+    ("renameFactor", 422): (errors.InvalidRequest((("name", "Field required"),)),),
     ("removeFactor", 401): (errors.InvalidToken(), errors.InsufficientAuthentication(acr="aal2", max_age=300)),
     ("replaceRecoveryCodes", 401): (
         errors.InvalidToken(),

@@ -20,6 +20,7 @@ WHEN = {
     "factor.realigned": "Two verification codes in a row proved that the clock of an authenticator differs from the "
     "offset that was stored for it; codes of that clock are accepted from now on.",
     "factor.removed": "An authenticator was removed by its user, or replaced because its secret is weak.",
+    "factor.renamed": "The user gave an authenticator another name, which is `name`.",
     "invitation.created": "An invitation was made.",
     "invitation.revoked": "An invitation was revoked before its use.",
     "login.admitted": "A login opened a session.",

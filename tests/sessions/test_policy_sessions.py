@@ -33,6 +33,7 @@ ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("GET", "/sessions", {}),
     ("GET", "/events", {}),
     ("GET", "/factors", {}),
+    ("PATCH", "/factors/pZ9yKq2mX0d4Wc1bR7tLhA", {"name": "Tablet"}),
     ("DELETE", "/factors/pZ9yKq2mX0d4Wc1bR7tLhA", {}),
     ("DELETE", "/sessions/pZ9yKq2mX0d4Wc1bR7tLhA", {}),
     ("DELETE", "/recovery", {}),

@@ -45,6 +45,7 @@ async def attempts(
         "/login-2fa": {"otp": person.code()},
         "/enable-mfa": {"password": PASSWORD},
         "/email": {"password": PASSWORD} | ({"email": "new@example.com"} if method == "post" else {}),
+        "/factors/{id}": {"name": "Tablet"} if method == "patch" else {},
         "/me": {"password": PASSWORD},
         "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
     }

@@ -67,7 +67,10 @@ loggedIn("authenticators, recovery codes, and the second factor off", async ({ s
   await tab.giveCode({ otp: totp(new URL(provisioning_uri).searchParams.get("secret")) });
   const factors = await tab.factors(); // both may have been added in the same second, and are then in no order
   const [first, second] = ["Authenticator", "Tablet"].map((name) => factors.find((factor) => factor.name === name));
+  assert.deepEqual(await tab.renameFactor(second.id, "Old tablet"), { ...second, name: "Old tablet" });
+  await assert.rejects(tab.renameFactor(second.id, ""), { code: "invalid_request", status: 422 });
   await tab.removeFactor(second.id);
+  await assert.rejects(tab.renameFactor(second.id, "Tablet"), { code: "not_found", status: 404 });
   await assert.rejects(tab.removeFactor(first.id), { code: "last_factor" });
   assert.equal((await tab.newRecoveryCodes()).length, 10);
   await tab.cancelRecovery();
