@@ -212,6 +212,8 @@ MUTANTS = (
     Mutant("a dialog ends with its session", "service/web/account_page/static/main.js", "    closeDialogs();\n", "", "test_account_page_between_users.py -k ends_with"),
     Mutant("the next user of a tab does not see recovery codes", "service/web/account_page/static/main.js", "  if (user === null) forgetCodes();\n", "", "test_account_page_between_users.py -k not_saved"),
     Mutant("a field of the account page is described by its refusal", "service/web/account_page/static/forms.js", "-hint ${id}-wrong`,", "-hint`,", "test_account_page_read_aloud.py"),
+    Mutant("renaming on the account page asks for a fresh proof", "service/web/account_page/static/views/security.js", "fresh(() => keyturn.renameFactor(factor.id, name))", "keyturn.renameFactor(factor.id, name)", "test_account_page_by_keyboard.py -k is_renamed"),
+    Mutant("the account page changes no authenticator without a second factor", "service/web/account_page/static/views/security.js", "mayChange: account.mfa_confirmed,", "mayChange: true,", "test_account_page_in_chromium.py -k added_named"),
     Mutant("a refusal on the account page is read aloud", "service/web/account_page/static/forms.js", ", role: \"alert\" });", " });", "test_account_page_read_aloud.py"),
     Mutant("the account page shows a refusal without a form", "service/web/account_page/static/actions.js", "if (error.code !== \"cancelled\") holdBack(", "if (false) holdBack(", "test_account_page_refusals.py -k no_form"),
     Mutant("a view of the account page waits before it is loaded again", "service/web/account_page/static/loaded.js", "    holdBack(again, timer, error);\n", "", "test_account_page_refusals.py -k start_wait"),

@@ -164,6 +164,35 @@ def test_an_authenticator_is_added_and_removed(site: Site) -> None:
     dan.at.close()
 
 
+def test_an_authenticator_is_renamed(site: Site) -> None:
+    """What is typed replaces the old name. After an old login the page asks for a code and goes on."""
+    lia = Someone.of(site, "kb-lia")
+    keys = open_account(lia)
+    keys.follow("Security", back=True)
+    keys.heading("Security")
+    keys.button("Rename")
+    keys.dialog("Rename")
+    keys.press("Escape")
+    assert "Rename" == keys.focus_after_dialog()
+    site.clock.advance(seconds=600)
+    keys.press("Space")
+    keys.dialog("Rename")
+    assert "Name" == keys.focus()
+    keys.type("Old phone")
+    keys.press("Enter")
+    keys.dialog("Prove that it is you")
+    keys.press("Escape")
+    keys.dialog("Rename")
+    keys.button("Rename")
+    keys.dialog("Prove that it is you")
+    keys.fill({"Verification code": lia.code()})
+    keys.heading("Security")
+    lia.at.see("The authenticator has its new name.")
+    assert "Old phone" == lia.at.text(".items strong")
+    assert [] == lia.at.faults()
+    lia.at.close()
+
+
 def test_the_address_is_changed(site: Site) -> None:
     """The dialog, and the button behind the link of the message."""
     eve = Someone.of(site, "kb-eve")

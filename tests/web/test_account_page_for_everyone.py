@@ -103,7 +103,7 @@ def test_the_views_of_the_account(site: Site) -> None:
 
     for view, shown, dialogs in (
         ("overview", "E-mail address", ["Add an address"]),
-        ("security", "All other sessions end", ["Add an authenticator", "Make new codes", "Turn it off"]),
+        ("security", "All other sessions end", ["Add an authenticator", "Rename", "Make new codes", "Turn it off"]),
         ("sessions", "This one", ["End all sessions"]),
         ("activity", "Account created", []),
         ("data", "Export", ["Delete the account…"]),

@@ -192,6 +192,41 @@ def test_authenticators_are_added_named_and_removed(site: Site) -> None:
     eve.at.close()
 
 
+def test_an_authenticator_is_renamed(site: Site) -> None:
+    """The dialog has the old name. Two clicks are one request, and a refusal keeps what was typed; a name is text."""
+    lou = Someone.of(site, "lou")
+    lou.log_in()
+    lou.at.follow("Security")
+    lou.at.run("globalThis.sent = 0; page.on('request', (r) => { if (r.method() === 'PATCH') sent += 1; })")
+    lou.at.press("Rename")
+    lou.at.see("Give “Authenticator” another name.")
+    assert "Authenticator" == lou.at.run("return page.locator('dialog input[name=name]').inputValue()")
+    submit = "page.locator('dialog').getByRole('button', { name: 'Rename', exact: true })"
+    lou.at.fill(name=" ")
+    lou.at.run(f"await {submit}.click()")
+    lou.at.see("Please fill in this field.")
+    lou.at.fill(name="\u200b")
+    lou.at.run(f"await {submit}.click()")
+    lou.at.see("1 to 64 characters.")
+    assert "\u200b" == lou.at.run("return page.locator('dialog input[name=name]').inputValue()")
+    assert 1 == lou.at.run("return sent")
+    name = "<img src=x onerror=alert(1)>{name}</p>"
+    lou.at.fill(name=name)
+    lou.at.run(f"await {submit}.dblclick()")
+    lou.at.see("The authenticator has its new name.")
+    lou.at.see(name)
+    assert 2 == lou.at.run("return sent")
+    lou.at.press("Rename")
+    lou.at.see(f"Give “{name}” another name.")
+    lou.at.press("Cancel")
+    lou.at.follow("Activity")
+    lou.at.see("Authenticator renamed")
+    assert name in lou.at.text("main")
+    assert 0 == lou.at.run("return page.locator('main img').count()")
+    assert [] == [fault for fault in lou.at.faults() if "422" not in fault]
+    lou.at.close()
+
+
 def test_the_second_factor_is_turned_off(site: Site) -> None:
     """It takes the password and a code, and ends every session."""
     finn = Someone.of(site, "finn")

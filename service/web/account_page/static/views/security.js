@@ -15,13 +15,17 @@ import { recoveryCodes } from "../recovery-codes.js";
 import { go, say, show } from "../router.js";
 import { giveCode, keyturn, own } from "../session.js";
 
+function nameField(options) {
+  return field("name", {
+    label: tx("factor.name"), required: true, maxlength: 64, autocomplete: "off", autocapitalize: "sentences",
+    ...options,
+  });
+}
+
 /** Add an authenticator: the password, the QR code, its first code; for the first one also the recovery codes. */
 async function addFactor(account) {
   const isFirst = !account.mfa_confirmed;
-  const named = field("name", {
-    label: tx("factor.name"), hint: tx("factor.name.hint"), required: true, maxlength: 64, autocomplete: "off",
-    autocapitalize: "sentences",
-  });
+  const named = nameField({ hint: tx("factor.name.hint") });
   await confirm({
     title: tx("factor.add"),
     text: tx(isFirst ? "factor.first.text" : "factor.add.text"),
@@ -61,6 +65,20 @@ function showCodes(account, codes, key) {
   view.querySelector("h1").focus();
 }
 
+async function renameFactor(factor) {
+  await confirm({
+    title: tx("factor.rename"),
+    text: tx("factor.rename.text", { name: factor.name }),
+    submit: tx("factor.rename"),
+    kind: "",
+    // What is typed replaces the old name.
+    fields: [nameField({ value: factor.name, onfocus: ({ target }) => target.select() })],
+    act: ({ name }) => fresh(() => keyturn.renameFactor(factor.id, name)),
+  });
+  say(tx("factor.renamed"));
+  show();
+}
+
 async function removeFactor(factor) {
   await confirm({
     title: tx("factor.remove"),
@@ -97,7 +115,8 @@ async function turnOff(account) {
   go("login", { replaces: true });
 }
 
-function factorItem(factor, mayRemove) {
+/** A change needs a fresh second factor, and one that is confirmed stays. */
+function factorItem(factor, { mayChange, mayRemove }) {
   const uses = factor.last_used_at === null
     ? tx("factor.added_on", { day: () => day(factor.created_at) })
     : tx("factor.used", { time: () => moment(factor.last_used_at) });
@@ -108,7 +127,9 @@ function factorItem(factor, mayRemove) {
       factor.confirmed_at === null && h("span", { class: "badge warn" }, tx("factor.unconfirmed")),
       factor.weak_secret && h("span", { class: "badge warn" }, tx("factor.weak")),
       h("p", { class: "muted small" }, uses)),
-    mayRemove && button("factor.remove", () => removeFactor(factor), "danger small-button"),
+    mayChange && h("div", { class: "row" },
+      button("factor.rename", () => renameFactor(factor)),
+      mayRemove && button("factor.remove", () => removeFactor(factor), "danger small-button")),
   );
 }
 
@@ -118,9 +139,10 @@ function secondFactor(account, factors) {
     h("header", {}, h("h2", {}, tx("factor.title")), account.mfa_confirmed && h("span", { class: "badge" }, tx("factor.on"))),
     h("p", { class: "muted" }, tx(account.mfa_confirmed ? "factor.text" : "factor.none")),
     factors.length > 0 && h("ul", { class: "items" },
-      factors.map((factor) => factorItem(factor,
-        // A removal needs a fresh second factor, and one that is confirmed stays.
-        account.mfa_confirmed && (factor.confirmed_at === null || confirmed.length > 1)))),
+      factors.map((factor) => factorItem(factor, {
+        mayChange: account.mfa_confirmed,
+        mayRemove: factor.confirmed_at === null || confirmed.length > 1,
+      }))),
     h("div", { class: "row" },
       button(account.mfa_confirmed ? "factor.add" : "factor.first", () => addFactor(account),
         account.mfa_confirmed ? "quiet small-button" : "small-button"),
