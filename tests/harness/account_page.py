@@ -1,5 +1,6 @@
 """A service with its account page, for Chromium: in this process, with a clock that the test moves."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import httpx2
 import pyotp
 
 from service.app import create_app
+from service.components import open_components
+from service.origin import OPERATOR, Act
 from service.settings import Settings
 from service.users.passwords import CHEAPEST
 from tests.harness.chromium import Browser, Profile
@@ -43,6 +46,15 @@ class Site:
         """Return a new profile of Chromium: another browser of the user, or that of another user."""
         self.made += 1
         return self.browser.profile(f"{self.folder.name}-{self.made}", **options)
+
+    def invite(self, email: str | None = None) -> str:
+        """Make an invitation, as an operator's command does; return the token that the link has."""
+
+        async def create() -> str:
+            async with open_components(self.settings, self.clock) as parts:
+                return (await parts.invitations.create(Act(OPERATOR, self.clock()), email=email)).token
+
+        return asyncio.run(create())
 
     def find_link(self, to: str, fragment: str) -> str:
         """Wait for a message to this address with a link of this kind; return the link of the newest one."""

@@ -1,5 +1,6 @@
 """A user of Chromium who has a keyboard and no mouse. Every step asserts that the focus is visible."""
 
+from tests.harness.account_page import Someone
 from tests.harness.chromium import Profile
 
 MAX_PRESSES = 40
@@ -141,3 +142,24 @@ class Keyboard:
             """
         )
         return text
+
+
+def log_in(user: Someone, keys: Keyboard) -> None:
+    """Give the password and the code where the login has been opened. The username is there already."""
+    keys.fill({"Password": user.password})
+    keys.press("Enter")
+    if user.secret:
+        keys.heading("Enter your code")
+        keys.fill({"Verification code": user.code()})
+    keys.heading(f"Hello, {user.username}")
+    user.site.clock.next_step()
+
+
+def open_account(user: Someone) -> Keyboard:
+    """Log in as a user whose account was made without the page."""
+    keys = Keyboard(user.at)
+    keys.open(f"{user.site.page}#login")
+    keys.reach("Username or e-mail address")
+    keys.type(user.username)
+    log_in(user, keys)
+    return keys

@@ -5,30 +5,9 @@ import pytest
 
 from tests.harness.account_page import Site, Someone
 from tests.harness.databases import PATIENT_SECONDS
-from tests.harness.keyboard import Keyboard
+from tests.harness.keyboard import Keyboard, log_in, open_account
 
 pytestmark = pytest.mark.heavy
-
-
-def log_in(user: Someone, keys: Keyboard) -> None:
-    """Give the password and the code where the login has been opened. The username is there already."""
-    keys.fill({"Password": user.password})
-    keys.press("Enter")
-    if user.secret:
-        keys.heading("Enter your code")
-        keys.fill({"Verification code": user.code()})
-    keys.heading(f"Hello, {user.username}")
-    user.site.clock.next_step()
-
-
-def open_account(user: Someone) -> Keyboard:
-    """Log in as a user whose account was made without the page."""
-    keys = Keyboard(user.at)
-    keys.open(f"{user.site.page}#login")
-    keys.reach("Username or e-mail address")
-    keys.type(user.username)
-    log_in(user, keys)
-    return keys
 
 
 def test_sign_up_and_recovery_codes(site: Site) -> None:

@@ -1,13 +1,10 @@
 """The account page in Chromium where an operator invites users, and demands a second factor of everyone."""
 
-import asyncio
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 
-from service.components import open_components
-from service.origin import OPERATOR, Act
 from tests.harness.account_page import Site, Someone, serving
 from tests.harness.chromium import Browser
 from tests.harness.databases import PATIENT_SECONDS
@@ -43,19 +40,9 @@ def site(chromium_browser: Browser, tmp_path_factory: pytest.TempPathFactory) ->
         yield opened
 
 
-def invite(site: Site, email: str | None = None) -> str:
-    """Make an invitation, as an operator's command does; return the token that the link has."""
-
-    async def create() -> str:
-        async with open_components(site.settings, site.clock) as parts:
-            return (await parts.invitations.create(Act(OPERATOR, site.clock()), email=email)).token
-
-    return asyncio.run(create())
-
-
 def invited_user(site: Site, username: str) -> Someone:
     """Return a user with an account that has no second factor yet."""
-    details = {"username": username, "password": Someone.password, "invitation": invite(site)}
+    details = {"username": username, "password": Someone.password, "invitation": site.invite()}
     httpx2.post(f"{site.url}/signup", json=details, timeout=PATIENT_SECONDS).raise_for_status()
     return Someone(site, site.profile(), username)
 
@@ -74,7 +61,7 @@ def enrol(user: Someone) -> None:
 
 def test_a_user_signs_up_with_the_link_of_an_invitation(site: Site) -> None:
     """The message has the link, which works once. The address counts as confirmed: the user logs in with it."""
-    invite(site, "ann@example.com")
+    site.invite("ann@example.com")
     link = site.find_link("ann@example.com", "invitation")
     ann = Someone(site, site.profile(), "ann")
     ann.at.open(link)
