@@ -1,6 +1,7 @@
 """Durations in settings: a whole number and one of `s`, `m`, `h`, `d`, such as `10m`; or a plain number.
 
 What a plain number means depends on the setting: seconds, or days where the name of the setting ends with `_DAYS`.
+`KEYTURN_RECOVERY_DELAY` refuses a plain number.
 """
 
 import re

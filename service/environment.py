@@ -39,7 +39,8 @@ _PLAIN = {
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read the settings. `overrides` are options of a command.
 
-    Raises `ConfigurationError` with one sentence per mistake.
+    Raises `ConfigurationError`, with one line for each value that is wrong. Unknown settings are reported alone, and
+    so is a file that cannot be read.
     """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}

@@ -62,7 +62,7 @@ class UsernameTaken(ServiceError):
 class InvalidCredentials(ServiceError):
     """Unknown user, wrong password, disabled user: one answer (law 8: no answer reveals who exists).
 
-    Also a wrong code when the second factor is turned off, and an account that has no deletion to take back.
+    Also, at `/disable-mfa`, a wrong code or no second factor, and, at `/me/restore`, no scheduled deletion.
     """
 
     code = "invalid_credentials"
@@ -87,9 +87,10 @@ class InvalidRecoveryCode(InvalidCode):
 
 
 class CodeOutOfStep(ServiceError):
-    """A code for another time: the authenticator's clock is wrong (RFC 6238 section 6). Consumed, not accepted.
+    """A code for another time, because the authenticator's clock is wrong (RFC 6238 section 6).
 
-    `offset` is by how many seconds the authenticator's clock is ahead of ours (negative: behind).
+    The code is refused and used up. `offset` is by how many seconds the authenticator's clock is ahead of ours
+    (negative: behind).
     """
 
     code = "code_out_of_step"
@@ -157,7 +158,7 @@ class LastAdministrator(ServiceError):
 
 
 class AccountDisabled(ServiceError):
-    """A request of the admin API needs an enabled account. No other caller learns that it is disabled."""
+    """An operation of the admin API or of a command needs an enabled account. No other caller learns of its state."""
 
     code = "account_disabled"
     message = "The account is disabled. Enable it first."
@@ -169,7 +170,10 @@ class ClientIdTaken(ServiceError):
 
 
 class EmailTaken(ServiceError):
-    """The address that a link confirms names another account. Only the holder of the link learns that."""
+    """The address that a link confirms, or that of an invitation, names another account.
+
+    Only the holder of the link learns that.
+    """
 
     code = "email_taken"
     message = "This e-mail address belongs to another account."

@@ -3,7 +3,7 @@
 import re
 
 LANGUAGE_TAG = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
-"""The form of a language tag: letters and digits in subtags of 1 to 8 (RFC 5646 section 2.1)."""
+"""The form of a language tag: 2 to 8 letters, then subtags of 1 to 8 letters and digits (RFC 5646 section 2.1)."""
 
 MAX_LANGUAGE_TAG_LENGTH = 35
 """RFC 5646 section 4.4.1: enough for every tag in use."""

@@ -1,7 +1,7 @@
 """Read `KEYTURN_REDIS_URL` into a value.
 
-Every part that is not understood is refused. An unknown option is refused by its name: if it were dropped silently,
-the service would not do what the operator expects. No error repeats a part of the URL that may belong to a password.
+Every part that is not understood is refused, and so is an unknown option: if it were dropped silently, the service
+would not do what the operator expects. No error repeats a part of the URL that may belong to a password.
 
 This module imports no driver and opens no file; `redis_client` does both.
 """
@@ -100,7 +100,7 @@ class RedisAddress:
 
 
 def read_redis_url(url: str) -> RedisAddress:
-    """Read `KEYTURN_REDIS_URL`. Raises `ValueError` with one sentence that names the mistake and no secret."""
+    """Read `KEYTURN_REDIS_URL`. Raises `ValueError` with a text that names the mistake and no secret."""
     scheme, slashes, rest = url.partition("://")
     if not slashes or scheme.lower() not in _SCHEMES:
         raise _refusal(f"must begin with one of: {', '.join(f'{name}://' for name in _SCHEMES)}")

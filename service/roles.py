@@ -10,7 +10,10 @@ _ROLE = re.compile(r"[a-z0-9._:-]{1,64}")
 
 
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Raise `ValueError` if a role is not 1 to 64 of `a-z 0-9 . _ : -`, or for more than `MAX_ROLES` roles.
+    """Return the roles.
+
+    Raises `ValueError` if a role is not 1 to 64 of `a-z 0-9 . _ : -`, if one is `EVERYONE`, and for more than
+    `MAX_ROLES` roles.
 
     There is a maximum because every access token has all roles of its user.
     """

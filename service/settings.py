@@ -134,8 +134,8 @@ class Settings(MessageSettings):
     """Who must have a second factor: `off` for nobody, `everyone`, or a list of roles. A login without one begins an
     enrolment.
 
-    Sessions that were opened without a second factor end. A known device counts as one where
-    `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0.
+    Sessions that were opened without a second factor end. Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, a login on a
+    known device needs no second factor, and its session stays.
     """
     remember_device_days: Annotated[int, InDays(0, 90, like="30d")] = 0
     """Days for which a known device stands in for the second factor after one was proved there. 0: never.

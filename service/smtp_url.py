@@ -1,7 +1,7 @@
 """`KEYTURN_SMTP_URL` and `KEYTURN_MAIL_FROM`: the server that takes mail, and its sender.
 
 `smtp://user:password@host:587` needs STARTTLS (RFC 3207), `smtps://` begins with TLS (RFC 8314 section 3.3). Every
-mistake is a `ValueError` with one sentence, which names no credential.
+mistake is a `ValueError` whose text has no credential.
 """
 
 import ipaddress
@@ -55,7 +55,7 @@ class SmtpServer:
 
 
 def read_smtp_url(url: str) -> SmtpServer:
-    """Read `KEYTURN_SMTP_URL`. Raises `ValueError` with one sentence that names the mistake and no secret."""
+    """Read `KEYTURN_SMTP_URL`. Raises `ValueError` with a text that names the mistake and no secret."""
     scheme, slashes, rest = url.partition("://")
     if not slashes or scheme.lower() not in _SCHEMES:
         raise _refusal("must begin with smtp:// or smtps://, as in smtp://user:password@mail.example.com:587")

@@ -1,8 +1,8 @@
 """The `keyturn` command: serve, migrate, users, passwords, clients, keys, messages, doctor, restore-guard, attack.
 
 Exit status: 0 done, 1 refused (the user does not exist, the name is taken), 2 wrong usage or settings, 130 stopped by
-SIGINT, 143 stopped by SIGTERM (`serve`: 0). `doctor` has a meaning of its own for 1, and `attack` for 1 and 3: it
-still reports when it is stopped by SIGINT. No command takes a secret as an argument.
+SIGINT, 143 stopped by SIGTERM (`serve`: 0). `doctor` has a meaning of its own for 1, and `attack` for 1 and 3:
+`attack` still reports when SIGINT stops it. No command takes a secret as an argument.
 """
 
 import argparse

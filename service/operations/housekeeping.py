@@ -123,7 +123,10 @@ class Housekeeping:
         await self._keys.refresh(self._clock())
 
     async def sweep(self) -> int:
-        """Run one step: read the next thousand sessions and delete the expired and ended ones; return how many."""
+        """Run one step: read the next thousand sessions, and delete those that expired or ended long ago.
+
+        Returns the number of deleted rows. `KEEP_EXPIRED` and `_keep_ended` say how long ago.
+        """
         now = self._clock()
         step = await sessions.sweep(
             self._database, after=self._sweep_position, expired_by=now - KEEP_EXPIRED, ended_by=now - self._keep_ended
@@ -158,7 +161,7 @@ class Housekeeping:
         await invitations.sweep(self._database, expired_by=self._clock() - KEEP_INVITATIONS)
 
     async def deliver(self) -> int:
-        """Run a round of deliveries by each transport; return how many events and messages are not due any more."""
+        """Run a round of deliveries by each transport; return the number of delivered and dropped messages."""
         return sum([await delivery.deliver(self._clock()) for delivery in self._deliveries])
 
     async def _deliver_all(self, delivery: Delivery) -> None:

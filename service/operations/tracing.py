@@ -2,9 +2,10 @@
 
 There is a span for the request and one for each operation that it waited for: a password's hash, a transaction and
 its statements, a command to the ephemeral store. The traced objects contain no tracing code: they are wrapped, and
-only if a collector is configured. No span has a value of a user except the request id, which a caller may choose
-within a fixed form (law 15: logs, metrics, traces, errors and outbox rows hold no secret). It has the declared route,
-not the path with a name in it; a statement's verb and table, not its parameters; the class of an error, not its text.
+only if a collector is configured. No span has a value of a caller except the trace id of its `traceparent` and the
+request id, both of a fixed form (law 15: logs, metrics, traces, errors and outbox rows hold no secret). It has the
+declared route, not the path with a name in it; the verb and the table of a statement, not its parameters; the class
+of an error, not its text.
 
 The SDK's own variables apply besides Keyturn's one setting: `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
 `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`.
@@ -160,7 +161,7 @@ class TracedPasswords(Passwords):
 
 
 class TracedDatabase:
-    """A `Database` with a span for each transaction and statement."""
+    """A `Database` with a span for each transaction and statement, except those of `probe` and `read_running`."""
 
     def __init__(self, database: Database, tracing: Tracing) -> None:
         self._database = database
@@ -210,7 +211,10 @@ class _TracedTransaction:
 
 
 class TracedEphemeral:
-    """An `Ephemeral` with a span for each command. Spans omit the keys, which contain usernames and addresses."""
+    """An `Ephemeral` with a span for each command except `ping`.
+
+    Spans omit the keys, which contain usernames and addresses.
+    """
 
     def __init__(self, ephemeral: Ephemeral, tracing: Tracing) -> None:
         self._ephemeral = ephemeral

@@ -24,9 +24,9 @@ and `/introspect` is a form; unknown parameters are ignored. Times are in epoch 
 
 TAGS = {
     "People": "Operations for users and their frontends: accounts, logins, second factors, sessions.",
-    "Administration": "Operations of administration, where `KEYTURN_ADMIN_API` is on: the caller is a registered "
-    "client with the scope, or a user with the role `keyturn-admin` who proved a second factor; to change anything, "
-    "within the last 300 s.",
+    "Administration": "Operations of administration, where `KEYTURN_ADMIN_API` is on. The caller is a registered "
+    "client with the scope, or a user with the role `keyturn-admin` who proved a second factor in the session. To "
+    "change anything, the user must have proved it within the last 300 s.",
     "Services": "Operations for programs: relying services, gateways, registered clients, monitoring.",
 }
 
@@ -99,11 +99,11 @@ are removed and every session ends. A wrong password and a wrong code give the s
     "replaceRecoveryCodes": """\
 Make ten new recovery codes and void the old ones. This needs a second factor proved within the last 300 s.""",
     "askRecovery": """\
-Request delayed recovery, for a user who lost every authenticator and recovery code. After the delay the next login
-with the password removes the second factor and leads to a new enrolment. A login or a step-up with the second factor,
-a change of the password or of factors, `POST /logout` with `everywhere=true`, or `DELETE /recovery` cancels it. The
-answer is the same for every username and password. It is 404 where recovery is off, which is the default without a
-webhook.""",
+Request delayed recovery, for a user who lost every authenticator and recovery code. A login with the password within
+seven days after the delay removes the second factor and leads to a new enrolment. A login or a step-up with the
+second factor, a change of the password or of factors, `POST /logout` with `everywhere=true`, or `DELETE /recovery`
+cancels it. The answer is the same for every username and password. It is 404 where recovery is off, which is the
+default without a webhook.""",
     "callOffRecovery": "Cancel a delayed recovery of the account. Without one the answer is 204 too.",
     "me": "Show the account of the access token.",
     "listSessions": "List the live sessions of the account. The session that was used last comes first.",
@@ -146,8 +146,9 @@ Confirm the new address with the token of the link that was sent to it: the addr
 The token can be used once, within a day. It becomes invalid earlier if another address is requested, if the new one
 is refused or removed, or if the password changes. No access token is needed.""",
     "cancelEmail": """\
-Refuse a new address, with the token of the link that was sent to the former one. The token is valid for seven days,
-as long as the new address is not confirmed. No access token is needed.""",
+Refuse a new address, with the token of the link that was sent to the former one. The token is valid for seven days.
+It becomes invalid earlier if the new address is confirmed or removed, if another one is requested, or if the password
+changes. No access token is needed.""",
     "removeEmail": """\
 Remove the address of the account, and cancel a requested change of address. This needs a second factor proved within
 the last 300 s; a user without a second factor gives the password in the body instead.""",
@@ -158,8 +159,9 @@ sends no messages.""",
     "resetPassword": """\
 Set a new password with the token of a link. Every session of the user ends, their pending tokens and device tokens
 are revoked, and the second factor stays: the answer has no token, and the user logs in next. The token can be used
-once, within an hour. It becomes invalid earlier if the password or the factors change. The new password cannot start
-a delayed recovery until the user has logged in with the second factor.""",
+once, within an hour. It becomes invalid earlier if the credential version of the account increases, for example by a
+change of the password or of factors. The new password cannot start a delayed recovery until the user has logged in
+with the second factor.""",
     "openidConfiguration": """\
 The document of `/.well-known/oauth-authorization-server` at the path where many libraries look for it. There are no
 ID tokens and no authorization endpoint.""",

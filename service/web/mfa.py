@@ -72,7 +72,7 @@ class SecretAnswer(BaseModel):
     """The secret of an authenticator that is not confirmed yet, for typing it into the app."""
 
     provisioning_uri: str
-    secret: str = Field(description="Base32, 160 bits.")
+    secret: str = Field(description="Base32: 160 bits, or those of an imported secret.")
 
     @classmethod
     def of(cls, shown: SharedSecret) -> Self:
