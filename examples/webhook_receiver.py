@@ -27,7 +27,7 @@ app = FastAPI()
 
 
 def read_event(headers: Mapping[str, str], body: bytes, secret: str) -> dict[str, Any]:
-    """Return the event. Raises `ValueError` unless it was signed recently with this secret."""
+    """Return the event. Raises `ValueError` or `KeyError` unless it was signed recently with this secret."""
     message_id, timestamp = headers["webhook-id"], headers["webhook-timestamp"]
     key = base64.b64decode(secret.removeprefix("whsec_"))
     expected = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")

@@ -32,7 +32,7 @@ export interface FieldProblem {
   readonly message: string;
 }
 
-/** The error of every operation of this module. */
+/** The error with which operations of this module reject. */
 export class KeyturnError extends Error {
   constructor(code: string, message?: string, details?: Partial<KeyturnErrorDetails>);
   /**
@@ -78,7 +78,7 @@ export interface Credentials {
 export interface LoginCredentials extends Credentials {
   /**
    * In memory mode: the device token of an earlier login. This module does not store it. In cookie mode leave it out,
-   * because the cookie of a known device goes along.
+   * because the browser sends the cookie that has the device token.
    */
   device_token?: string;
   /** Request a device token, also in `giveCode`: only if nobody else uses the browser. */
@@ -203,7 +203,7 @@ export interface RequestOptions {
   timeout?: number;
 }
 
-/** Every operation rejects with `KeyturnError`. No function needs `this`. */
+/** Operations reject with `KeyturnError`, except a `fetch` that was aborted. No function needs `this`. */
 export interface Keyturn {
   /** The user: `null` if nobody is logged in, `undefined` before that is known. The same object until it changes. */
   readonly user: User | null | undefined;

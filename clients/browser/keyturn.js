@@ -148,7 +148,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
     channel.unref?.(); // in Node only: an open channel would keep the process
   }
 
-  /** Run one operation at a time that changes the session: in this tab, and in all tabs where they share a cookie. */
+  /** Run operations that change the session one at a time: in this tab, and in all tabs that share a cookie. */
   function exclusively(operation) {
     const locks = usesCookie ? globalThis.navigator?.locks : undefined;
     const done = queue.then(() => (locks ? locks.request(shared, operation) : operation()));
@@ -287,7 +287,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
 
   const enter = async (path, json) => take(await read(await send("POST", path, { json, cookie: true })), json.username);
   const open = (path, json) => exclusively(() => enter(path, json));
-  /** Begin what a code completes, for the present user only: another one may log in before the code is given. */
+  /** Begin an operation that a code completes, for the present user: another may log in before the code is given. */
   const begin = async (path, json, sub = user?.sub) =>
     take(await request("POST", path, { json }), user?.username, sub ?? user?.sub);
   const anonymous = (path, json) => request("POST", path, { json, auth: "none" });

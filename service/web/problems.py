@@ -1,9 +1,9 @@
 """The answers to refused requests: problem details (RFC 9457) with a stable `code`.
 
 The status of every error is defined in this module and nowhere else. No answer repeats a value that was sent (law 13:
-input is validated at the edge, strictly; law 15: logs, metrics, traces, errors and outbox rows hold no secret), and
-the name of an unknown field only if it looks like one (`_FIELD_NAME`). After an internal error the answer has the
-code and its sentence, and no details.
+input is validated at the edge, strictly; law 15: logs, metrics, traces, errors and outbox rows hold no secret). An
+answer has the name of an unknown field only if the name matches `_FIELD_NAME`. After an internal error the answer has
+the code and its sentence, and no details.
 """
 
 import logging

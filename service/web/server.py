@@ -34,7 +34,7 @@ SHUTDOWN_GRACE_SECONDS = 10
 """Seconds that running requests get to finish after the listening sockets are closed."""
 
 SETTLE_SECONDS = 0.25
-"""Seconds for TCP handshakes that have begun to complete: longer than most round trips."""
+"""Seconds in which TCP handshakes that have begun are completed: longer than most round trips."""
 
 _log = logging.getLogger("uvicorn.error")
 

@@ -2,8 +2,8 @@
 
 Law 13: input is validated at the edge, strictly.
 
-It has a deadline for the whole request (a slowly sending client gets 408, the connection of a silent one is closed),
-a limit on headers (431), and only one way to split a stream of bytes into requests.
+The protocol has a deadline for the whole request (a client that sends slowly gets 408, the connection of a silent one
+is closed), a limit on headers (431), and only one way to split a stream of bytes into requests.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ MAX_HEADER_BYTES = 16 * 1024
 DEADLINE_SECONDS = 10.0
 """Seconds for a request to arrive completely, from the connection or from the first byte of a later request."""
 MAX_KEEP_ALIVE_CONNECTIONS = 2000
-"""Open connections above which an idle one is closed after the deadline, whatever `KEYTURN_KEEP_ALIVE`."""
+"""Open connections above which an idle one is closed after the deadline at the latest, also with a longer
+`KEYTURN_KEEP_ALIVE`."""
 LINGER_SECONDS = 2.0
 """Seconds that a client gets to read its last answer after the server has closed its side of the connection."""
 READ_DELAY_SECONDS = 0.05
@@ -83,7 +84,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     ) -> None:
         """Make the protocol of one connection. `deadline` is the number of seconds for a request; tests have less.
 
-        With more open connections than `max_keep_alive`, an idle one is closed after the deadline.
+        With more open connections than `max_keep_alive`, an idle one is closed after the deadline at the latest.
         """
         super().__init__(*arguments, **named)
         self._deadline = deadline

@@ -1,4 +1,4 @@
-// What calls the service without a form: a refusal is shown at the top of the view, and the same button tries again.
+// Buttons that call the service without a form. A refusal is shown at the top of the view; a press tries again.
 
 import { holdBack, isHeldBack, newTimer } from "./countdown.js";
 import { h } from "./dom.js";

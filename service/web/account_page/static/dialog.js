@@ -1,4 +1,4 @@
-// Dialogs: the browser's own, which keeps the focus inside and gives it back.
+// Dialogs. They are `dialog` elements: the browser keeps the focus inside, and returns it when the dialog closes.
 
 import { h, newId } from "./dom.js";
 import { form } from "./forms.js";
@@ -31,7 +31,7 @@ export function ask({ title, text = null, content }) {
   });
 }
 
-/** Close every dialog, as the user does who cancels it. */
+/** Close every dialog as if the user had cancelled it. */
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }

@@ -1,4 +1,4 @@
-// What needs a fresh proof: the page asks for a code (or, without a second factor, for the password) and goes on.
+// Operations that need a fresh proof: the page asks for a code, or, without a second factor, for the password.
 
 import { codeStep } from "./code-step.js";
 import { ask } from "./dialog.js";

@@ -6,8 +6,8 @@ import { sentence } from "./errors.js";
 import { tx } from "./i18n.js";
 
 /**
- * A place that shows what `make` resolves with; if it rejects, the reason and a button to try again. `failure` is why
- * it was refused before: the place begins with that.
+ * A place that shows what `make` resolves with; if it rejects, the reason and a button to try again. With `failure`,
+ * the error of an earlier attempt, the place shows that error first and does not call `make`.
  */
 export function loaded(make, failure = null) {
   const place = h("div", { class: "stack" });

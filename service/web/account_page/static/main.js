@@ -1,4 +1,4 @@
-// The beginning of the page: the language, the session of the cookie, and the view of the URL.
+// Start the page: load the language, find the session of the cookie, and show the view of the URL.
 
 import { closeDialogs } from "./dialog.js";
 import { start as startLanguage, tx } from "./i18n.js";
@@ -28,7 +28,7 @@ takeToken(); // before anything waits: the URL must not keep it
 try {
   await startLanguage();
 } catch (error) {
-  document.getElementById("page").textContent = "The page could not be loaded. Please load it again."; // in no language
+  document.getElementById("page").textContent = "The page could not be loaded. Please load it again."; // English only
   throw error;
 }
 for (const [path, view] of Object.entries(VIEWS)) define(path, view);

@@ -2,7 +2,7 @@
 
 import { config } from "./config.js";
 
-/** The URL to return to, or null. Nothing else than http(s) of a named origin, without a user in it, is one. */
+/** The URL to return to, or null: an http(s) URL of a named origin, without a user and a password in it. */
 export function target(search = location.search) {
   const text = new URLSearchParams(search).get("return_to");
   if (text === null || !URL.canParse(text)) return null;

@@ -13,7 +13,7 @@ const LINK = /^#(cancel-email|confirm-email|invitation|reset-password)=(.+)$/;
 const views = new Map();
 const tokens = new Map();
 let wanted = null; // the view that a user without a session asked for
-let notice = null; // what the next view says first
+let notice = null; // what is shown once above the next view
 let shown = null;
 
 /** `needs`: "user" is for a session, "guest" for none; a view with neither is for all. */
@@ -49,7 +49,7 @@ export function go(path, { replaces = false } = {}) {
   }
 }
 
-/** Let the next view say something first: a text, or an element that has one. */
+/** Show a text, or an element that has one, once above the next view. */
 export function say(what, kind = "good") {
   notice = { what, kind };
 }

@@ -1,4 +1,4 @@
-// The one connection to the service, and what the page knows about the user.
+// The one object of keyturn.js that all views use, and what the page knows about the user.
 
 import { createKeyturn } from "./keyturn.js";
 import { service } from "./config.js";

@@ -1,4 +1,4 @@
-// What happened in the account: its events, the newest first.
+// The events of the account, the newest first.
 
 import { h } from "../dom.js";
 import { has, moment, t, tx } from "../i18n.js";

@@ -14,7 +14,7 @@ import { giveCode, keyturn, logIn } from "../session.js";
 import * as storage from "../storage.js";
 
 let pending = null; // the login that waits for a second factor
-let codes = null; // the recovery codes that were not shown yet
+let codes = null; // the recovery codes that the user has not saved yet
 let wantsRemembering = false;
 let username = storage.read("username") ?? ""; // what the user typed, for the way back and for the next visit
 
@@ -29,7 +29,7 @@ export function lastUsername() {
   return username;
 }
 
-/** Lead on after an answer to a login: to the second factor, to new recovery codes, or into the account. */
+/** Show what follows an answer to a login: the second factor, new recovery codes, or the account. */
 export function next(answer, { restores = false } = {}) {
   if (answer.mfa_required) {
     pending = { methods: answer.methods, restores };
@@ -48,12 +48,12 @@ export function next(answer, { restores = false } = {}) {
   enter();
 }
 
-/** Forget the codes that were not shown yet or not saved: the next user of this tab must not see them. */
+/** Forget the codes that were not saved: the next user of this tab must not see them. */
 export function forgetCodes() {
   codes = null;
 }
 
-/** For a view that has nothing to show. */
+/** Show another view in place of one that has nothing to show. */
 function lead(path) {
   go(path, { replaces: true });
   return null;

@@ -1,4 +1,4 @@
-// The account at a glance: its name, its e-mail address, and what the user should check.
+// The first view of the account: its name, its e-mail address, and what the user should check.
 
 import { button } from "../actions.js";
 import { config } from "../config.js";

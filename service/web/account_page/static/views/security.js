@@ -49,7 +49,7 @@ async function addFactor(account) {
   show();
 }
 
-/** Show new recovery codes in place of the view, until the user has kept them. The next view says `key` first. */
+/** Show new recovery codes in place of the view, until the user has saved them. Then show the sentence `key`. */
 function showCodes(account, codes, key) {
   const view = document.querySelector("main > .stack");
   put(view, card(

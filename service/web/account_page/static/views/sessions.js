@@ -1,4 +1,4 @@
-// Where the user is logged in.
+// The sessions of the user: where they are logged in.
 
 import { button } from "../actions.js";
 import { confirm } from "../dialog.js";
