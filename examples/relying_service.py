@@ -19,7 +19,7 @@ app = FastAPI()
 
 
 def user(request: Request) -> dict[str, Any]:
-    """Return the claims of a valid access token. Raises 401 otherwise (RFC 6750), and 503 if Keyturn does not answer."""
+    """Return the claims of a valid access token. Raises 401 otherwise (RFC 6750), 503 if Keyturn does not answer."""
     try:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         key = keys.get_signing_key_from_jwt(token)

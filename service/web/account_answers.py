@@ -1,4 +1,4 @@
-"""What belongs to an account in answers: authenticators, sessions, and the invitation with which it was made.
+"""How answers show an authenticator, a session, and the invitation with which an account was made.
 
 The admin API, `GET /sessions` and `GET /me/export` show them. `export` has the forms that only an export has.
 """

@@ -35,8 +35,8 @@ class ExportedAccount(BaseModel):
     )
     recovery_due_at: int | None
     password_reset_at: int | None
-    deletion_due_at: int | None = Field(description="Null, or what an older version left.")
-    deletion_requested_at: int | None = Field(description="Null, or what an older version left.")
+    deletion_due_at: int | None = Field(description="Null, except where an older version left a value.")
+    deletion_requested_at: int | None = Field(description="Null, except where an older version left a value.")
 
     @classmethod
     def of(cls, user: User) -> Self:
@@ -63,7 +63,7 @@ class ExportedBudget(BaseModel):
     """The budget of guesses at a second factor. Times are in epoch seconds."""
 
     failures: int = Field(description="Codes that were refused in a row.")
-    waits_until: int = Field(description="Until when every code is refused; 0 or a past time: it is not waiting.")
+    waits_until: int = Field(description="The time until which every code is refused; 0 or a past time if none is.")
     recent_failures: list[int] = Field(description="The times of refused codes, the newest first; at most 50.")
 
     @classmethod
@@ -123,7 +123,7 @@ class ExportedRecoveryCode(BaseModel):
 
 
 class ExportedDelivery(BaseModel):
-    """What waits to be sent about the user to the operator's system, or to the user. Times are in epoch seconds."""
+    """A row of the outbox: an event for the webhook, or a message to the user. Times are in epoch seconds."""
 
     kind: str = Field(description="`event`, or the kind of a message to the user.")
     transport: str = Field(description="`webhook` or `mail`.")
@@ -176,7 +176,9 @@ class ExportAnswer(BaseModel):
     account: ExportedAccount
     authenticators: list[ExportedAuthenticator]
     recovery_codes_left: int
-    recovery_code_times: list[ExportedRecoveryCode] = Field(description="One of each code, the used ones first.")
+    recovery_code_times: list[ExportedRecoveryCode] = Field(
+        description="One for each recovery code, the used ones first."
+    )
     recovery_budget: ExportedBudget | None = Field(description="Null without recovery codes.")
     invitation: ExportedInvitation | None = Field(description="The invitation with which the account was made.")
     deliveries: list[ExportedDelivery]

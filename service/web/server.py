@@ -1,4 +1,4 @@
-"""The HTTP server around the application: uvicorn, with our deadlines, which loses no request when it stops.
+"""The HTTP server around the application: uvicorn with deadlines. It loses no request when it stops.
 
 A stop has three parts. For `drain_delay` seconds after SIGTERM new connections are still accepted and served, but
 `/readyz` answers 503 and every answer has `Connection: close`, so that load balancers choose other replicas. Then the
