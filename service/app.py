@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from service.operations.tracing import Tracing
 
 WEB_MODULES = (verify, tokens, signup, login, mfa, account, deletion, emails, password_reset, wellknown)
-"""The modules with endpoints. Routes are tried in this order: the busiest first."""
+"""The modules whose endpoints every deployment has. Routes are tried in this order: the busiest first."""
 
 
 def create_app(

@@ -17,7 +17,7 @@ _SCHEMES = {"smtp": (False, 587), "smtps": (True, 465)}
 
 _FIXED = {
     "timeout": "the service waits 10 s for each message",
-    "starttls": "smtp:// always needs STARTTLS, except to a server on loopback",
+    "starttls": "smtp:// always needs STARTTLS, except without a user name to a server on loopback",
     "tls": "the scheme decides it: write smtps:// for TLS from the first byte",
     "ssl": "the scheme decides it: write smtps:// for TLS from the first byte",
     "verify": "the certificate is always verified. SSL_CERT_FILE names the authorities",
@@ -42,7 +42,7 @@ class SmtpServer:
     host: str
     port: int
     begins_with_tls: bool
-    """Otherwise the connection needs STARTTLS."""
+    """Otherwise the connection needs STARTTLS, except without a user name to a server on loopback."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
 
