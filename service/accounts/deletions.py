@@ -1,9 +1,11 @@
 """The deletion of accounts: requested by the user and carried out after a delay, or at once by an operator.
 
 A request disables the account, ends its sessions and revokes its tokens. Within the delay the user can take it
-back by a login (`login/restore`). After it, the housekeeping of one replica removes the account.
+back by a login (`login/restore`). After it, the housekeeping of one replica removes the account. After a restored
+backup the restore guard removes the accounts that an operator lists, because they were deleted since.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from service.accounts.fresh import FreshProof
@@ -11,13 +13,14 @@ from service.clock import Clock, unix_seconds
 from service.errors import InvalidToken
 from service.factors.second_factor import SecondFactors
 from service.messages.events import Events, remove_details
-from service.origin import Act, Caller
+from service.origin import OPERATOR, Act, Caller
 from service.sessions import sessions
 from service.storage.database import Database, Transaction
 from service.telemetry.event_names import EventName
 from service.tokens.access import AccessClaims
 from service.users import addresses, deletions, invitations, users
 from service.users.administrators import ADMINISTRATOR, check_leaving
+from service.users.deletions import RemovedAccounts
 from service.users.users import User
 
 _PAGE = 100
@@ -98,6 +101,23 @@ class Deletions:
                         await remove_account(transaction, user_id, act, self._second_factors, self._events)
                         removed += 1
         return removed
+
+    async def remove_listed(self, subjects: Collection[str]) -> RemovedAccounts:
+        """Remove the accounts with these `sub`, as an act of the operator. Raises `StoreUnavailable`.
+
+        A `sub` that no account has is counted: the account was made after the backup, and is lost with it.
+        """
+        removed, before, absent = 0, 0, 0
+        for user_id in sorted(set(subjects)):
+            async with self._database.begin() as transaction:
+                act = Act(OPERATOR, self._clock())
+                if await remove_account(transaction, user_id, act, self._second_factors, self._events) is not None:
+                    removed += 1
+                elif await deletions.is_deleted(transaction, user_id):
+                    before += 1
+                else:
+                    absent += 1
+        return RemovedAccounts(removed=removed, deleted_before=before, absent=absent)
 
     async def remove_remains(self) -> None:
         """Remove what replicas of the previous version left of accounts that they deleted. Raises `StoreUnavailable`.

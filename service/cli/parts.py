@@ -1,11 +1,14 @@
-"""What the commands share: the opened components, times, the password prompt and the confirmation."""
+"""What the commands share: the opened components, files, times, the password prompt and the confirmation."""
 
 import getpass
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
 
 from service.components import Components, open_components
 from service.environment import read_settings
@@ -22,6 +25,10 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 NAME_HELP = "the username or the `sub` of the account"
 """The help of an argument that names an account: see `Administration.get`."""
 LOCALE_HELP = "the language of messages to the user, such as de"
+
+_NOT_UTF8 = "surrogateescape"
+"""The decoder's error handler: it turns bytes that are not UTF-8 into lone surrogates, which every field refuses. The
+handler `replace` would change names instead."""
 
 
 def read_command_settings() -> Settings:
@@ -70,6 +77,23 @@ def has_sqlite_file(settings: Settings) -> bool:
             f"KEYTURN_DATA_DIR: {file} cannot be read: {error.strerror}. Name a folder with the database."
         ) from None
     return True
+
+
+@contextmanager
+def opened_text(name: str) -> Iterator[TextIO]:
+    """Open a text file, or standard input for `-`. Raises `ConfigurationError`, also for a read that fails later."""
+    try:
+        if name == "-":
+            if sys.stdin is None:
+                raise ConfigurationError("Standard input is closed.")
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
+            yield sys.stdin
+        else:
+            with Path(name).open(encoding="utf-8", errors=_NOT_UTF8) as file:
+                yield file
+    except OSError as error:
+        raise ConfigurationError(f"{name} cannot be read: {error.strerror}.") from None
 
 
 def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:

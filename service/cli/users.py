@@ -7,8 +7,6 @@ keep.
 import argparse
 import asyncio
 import sys
-from io import TextIOWrapper
-from pathlib import Path
 from typing import TextIO
 
 from service.accounts.changes import RoleChange
@@ -23,6 +21,7 @@ from service.cli.parts import (
     REFUSED,
     misuse,
     opened_parts,
+    opened_text,
     read_address,
     read_locale,
     read_password,
@@ -34,10 +33,6 @@ from service.origin import OPERATOR
 from service.users import users
 from service.users.normalisation import normalise
 from service.users.users import User
-
-_NOT_UTF8 = "surrogateescape"
-"""The decoder's error handler: it turns bytes that are not UTF-8 into lone surrogates, which every field refuses. The
-handler `replace` would change names instead."""
 
 _OPTIONS = {"email": "--email", "roles": "--role"}
 """The options of `add`, by the names that refusals have for them."""
@@ -237,18 +232,8 @@ def _users_import(options: argparse.Namespace) -> int:
                     print(f"{progress.lines} lines, {imported} imported", file=sys.stderr)
         return imported, refused
 
-    try:
-        if options.file == "-":
-            if sys.stdin is None:
-                raise ConfigurationError("Standard input is closed.")
-            if isinstance(sys.stdin, TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
-            imported, refused = asyncio.run(import_file(sys.stdin))
-        else:
-            with Path(options.file).open(encoding="utf-8", errors=_NOT_UTF8) as file:
-                imported, refused = asyncio.run(import_file(file))
-    except OSError as error:
-        raise ConfigurationError(f"{options.file} cannot be read: {error.strerror}.") from None
+    with opened_text(options.file) as file:
+        imported, refused = asyncio.run(import_file(file))
     print(f"{imported} imported, {refused} refused.")
     return REFUSED if refused else DONE
 

@@ -7,7 +7,7 @@ user can no longer take the deletion back. It stays scheduled, because the user 
 Each change is one guarded UPDATE of the user's row, so that of a restore and a removal at the same time one succeeds.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.clock import unix_seconds
@@ -27,6 +27,15 @@ _HAS_REMAINS = (
     " OR id IN (SELECT used_by FROM invitations WHERE invitations.email IS NOT NULL))"
 )
 """WHERE the previous version deleted the account: it knows neither these columns nor invitations."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedAccounts:
+    """Of accounts that were to be removed: how many were, how many had been before, and how many do not exist."""
+
+    removed: int
+    deleted_before: int
+    absent: int
 
 
 def is_restorable(user: User, now: datetime) -> bool:
@@ -97,6 +106,12 @@ async def lock_if_due(transaction: Transaction, user_id: str, now: datetime) -> 
         f"UPDATE users SET epoch = epoch WHERE {_IS_DUE} AND id = $2", unix_seconds(now), user_id
     )
     return held == 1
+
+
+async def is_deleted(transaction: Transaction, user_id: str) -> bool:
+    """Whether an account with this `sub` was deleted: its row reserves the `sub`."""
+    row = await transaction.fetch_one("SELECT 1 AS one FROM users WHERE id = $1 AND deleted_at IS NOT NULL", user_id)
+    return row is not None
 
 
 async def list_with_remains(database: Database, *, after: str, limit: int) -> list[str]:

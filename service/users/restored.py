@@ -1,4 +1,4 @@
-"""Accounts after a restored backup, for the restore guard."""
+"""Accounts and invitations after a restored backup, for the restore guard."""
 
 from datetime import datetime
 
@@ -27,3 +27,13 @@ async def advance_credential_versions(transaction: Transaction, id_range: tuple[
         " WHERE id > $1 AND id <= $2",
         *id_range, unix_seconds(now),
     )  # fmt: skip
+
+
+async def revoke_open_invitations(transaction: Transaction, now: datetime, *, limit: int) -> list[str]:
+    """Delete invitations that could be used; return their ids, at most `limit`. The caller repeats it until none."""
+    rows = await transaction.fetch_all(
+        "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE used_at IS NULL AND expires_at > $1"
+        " ORDER BY id LIMIT $2) RETURNING id",
+        unix_seconds(now), limit,
+    )  # fmt: skip
+    return [str(row["id"]) for row in rows]

@@ -11,11 +11,11 @@ from service.accounts.administration import AccountFilter, Administration
 from service.accounts.moving import export_users, import_users
 from service.components import Components, open_components
 from service.errors import ConfigurationError, NotFound, WeakPassword
-from service.operations.restoring import revoke_restored_state
 from service.origin import OPERATOR
 from service.settings import Settings
 from service.storage.migrations import migrate
 from service.users.passwords import CHEAPEST
+from tests.harness.backups import guard_parts
 from tests.harness.clients import Client, Opener
 from tests.harness.databases import PATIENT
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
@@ -193,14 +193,7 @@ async def test_no_command_finds_a_deleted_account(client: Client, alice: Person)
             await refused
     assert await acts.deleted_at("Alice") == await acts.deleted_at(sub) is not None
     assert await acts.deleted_at("bob") is None
-    guarded = await revoke_restored_state(
-        parts.database,
-        parts.keys,
-        parts.clock(),
-        skew_steps=1,
-        remove_due_accounts=parts.deletions.remove_due,
-    )
-    assert 1 == guarded.users
+    assert 1 == (await guard_parts(parts, parts.clock)).users
 
 
 async def test_a_deleted_account_cannot_be_enabled_by_any_statement(client: Client, alice: Person) -> None:

@@ -1,91 +1,29 @@
 """`keyturn restore-guard` revokes what a restored backup would make valid again, with both kinds of stores."""
 
-import shutil
-import subprocess
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from httpx2 import AsyncClient
 
-from service.components import Components, open_components
+from service.components import open_components
 from service.factors.restored import max_accepted_ahead
 from service.factors.totp import PERIOD
 from service.messages.events import newest_event
-from service.operations.restoring import RestoreReport, revoke_restored_state
+from service.operations.restoring import Choices, revoke_restored_state
 from service.settings import Settings
 from service.storage.database import Row, Transaction
 from service.users.passwords import CHEAPEST
 from tests.harness.addresses import confirmation, request_address, set_address
-from tests.harness.clients import SECRET, Client, Opener
+from tests.harness.backups import PLAIN, Backup, Start, guard, guard_parts
+from tests.harness.clients import Opener
 from tests.harness.commands import run
 from tests.harness.databases import PATIENT, ForwardingDatabase, ForwardingTransaction
 from tests.harness.deletions import event_names, restore, scheduled
 from tests.harness.people import MovableClock, sign_up
-from tests.harness.servers import find_program
 from tests.harness.sessions import refresh
-
-PROGRAMS = "/usr/lib/postgresql/*/bin"
-
-
-@dataclass
-class Backup:
-    """Copies of the database, made as docs/guides/back-up-and-restore.md describes."""
-
-    world: dict[str, Any]
-    file: Path
-
-    def take(self) -> None:
-        if "database_url" in self.world:
-            self._run("pg_dump", "-Fc", "-f", str(self.file), self.world["database_url"])
-        else:  # these tests stop the service before the backup
-            shutil.copy(self.world["data_dir"] / "keyturn.sqlite3", self.file)
-
-    def restore(self) -> None:
-        if "database_url" in self.world:
-            self._run("pg_restore", "--clean", "--if-exists", "-d", self.world["database_url"], str(self.file))
-        else:
-            for leftover in self.world["data_dir"].glob("keyturn.sqlite3*"):
-                leftover.unlink()
-            shutil.copy(self.file, self.world["data_dir"] / "keyturn.sqlite3")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run([find_program(program, PROGRAMS), *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture
-def backup(world: dict[str, Any], tmp_path: Path) -> Backup:
-    world.setdefault("master_secrets", SECRET)
-    return Backup(world, tmp_path / "backup")
-
-
-@pytest.fixture
-def start(world: dict[str, Any], open_client: Opener) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    return lambda: open_client({**world, "remember_device_days": 30, "recovery_delay": "72h"})
-
 
 WAIT = PERIOD * (max_accepted_ahead(1) + 1)
 """Seconds after which an authenticator shows only codes that cannot have been used before the restore."""
-
-Start = Callable[[], AbstractAsyncContextManager[Client]]
-
-
-async def guard(client: Client, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
-    return await guard_parts(client.parts, clock, keeps_recovery_codes=keeps_recovery_codes)
-
-
-async def guard_parts(parts: Components, clock: MovableClock, *, keeps_recovery_codes: bool = False) -> RestoreReport:
-    return await revoke_restored_state(
-        parts.database,
-        parts.keys,
-        clock(),
-        skew_steps=1,
-        keeps_recovery_codes=keeps_recovery_codes,
-        remove_due_accounts=parts.deletions.remove_due,
-    )
 
 
 async def test_a_code_used_after_the_backup_is_refused_after_the_restore(
@@ -234,7 +172,7 @@ async def test_a_recovery_code_used_after_the_backup_is_refused(
         assert [401, 401] == [await use(codes[0]), await use(codes[1])]
     backup.restore()
     async with start() as alice.client:
-        assert 0 == (await guard(alice.client, clock, keeps_recovery_codes=True)).recovery_codes
+        assert 0 == (await guard(alice.client, clock, Choices(keeps_recovery_codes=True))).recovery_codes
         assert 200 == await use(codes[1])
 
 
@@ -311,9 +249,11 @@ async def test_more_users_than_a_page_are_guarded_twice(
         report = await revoke_restored_state(
             parts.database,
             parts.keys,
+            parts.events,
             clock(),
             skew_steps=1,
-            remove_due_accounts=parts.deletions.remove_due,
+            choices=PLAIN,
+            deletions=parts.deletions,
             report_progress=reported.append,
         )
         assert (450, [200, 400, 450]) == (report.users, reported)
@@ -373,9 +313,11 @@ async def test_a_user_with_many_sessions_is_guarded(world: dict[str, Any], start
         guarded = await revoke_restored_state(
             RowCounter(parts.database),
             parts.keys,
+            parts.events,
             clock(),
             skew_steps=1,
-            remove_due_accounts=parts.deletions.remove_due,
+            choices=PLAIN,
+            deletions=parts.deletions,
         )
         assert 3500 == guarded.sessions
         assert 1000 >= max(changed)
@@ -416,7 +358,10 @@ async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, ope
     result = run("restore-guard", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
     assert 0 == result.status
     lines = result.out.splitlines()
-    assert "1 users: 1 sessions ended, 10 recovery codes voided, 1 signing keys revoked." == lines[0]
+    assert (
+        "1 users: 1 sessions ended, 10 recovery codes voided, 0 invitations revoked, 1 signing keys revoked."
+        == lines[0]
+    )
     assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
     assert "POST /recovery-codes" in lines[-1]
 
