@@ -244,6 +244,8 @@ export interface Keyturn {
   request<Answer = unknown>(method: string, path: string, options?: RequestOptions): Promise<Answer>;
 
   account(): Promise<Account>;
+  /** Change the language of messages to the user, such as `de`; `null`: that of the service. */
+  changeLocale(locale: string | null): Promise<Account>;
   events(): Promise<AccountEvent[]>;
   sessions(): Promise<Session[]>;
   endSession(sid: string): Promise<void>;

@@ -340,8 +340,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
       end();
       if (changed && everywhere) throw changed; // the other sessions of the first user go on
     },
-    accessToken,
-    request,
+    accessToken, request,
     fetch: async (input, init) => {
       const given = new Request(input, init);
       const { origin } = new URL(given.url);
@@ -360,6 +359,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
 
     // The account
     account: () => request("GET", "/me"),
+    changeLocale: (locale) => request("PATCH", "/me", { json: { locale } }),
     events: async () => (await request("GET", "/events")).events,
     sessions: async () => (await request("GET", "/sessions")).sessions,
     endSession: async (sid) => {

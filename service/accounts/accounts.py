@@ -1,4 +1,7 @@
-"""What users do with their own accounts: the password, sessions and events. For others see `administration`."""
+"""What users do with their own accounts: the password, the language of messages, sessions and events.
+
+For the accounts of others see `administration`.
+"""
 
 from dataclasses import dataclass
 
@@ -80,6 +83,23 @@ class Accounts:
             raise InvalidToken
         codes_left = await recovery_codes.count_left(self._database, user.id) if user.mfa == "confirmed" else None
         return Account(user, codes_left, user.pending_recovery(self._clock()))
+
+    async def change_locale(self, access: AccessClaims, locale: str | None) -> Account:
+        """Change the language of messages to the bearer; `None`: that of the service. Raises `InvalidToken`.
+
+        The language that the account has already changes nothing, so that repetitions fill no table with events.
+        """
+        act = Act.of_user(access.sub, self._clock())
+        async with self._database.begin() as transaction:
+            user = await users.lock(transaction, access.sub)
+            if user is None or user.is_disabled:
+                raise InvalidToken
+            if locale != user.locale:
+                await users.set_locale(transaction, user, locale)
+                await self._events.record(
+                    transaction, EventName.USER_LOCALE_CHANGED, user.id, act, locale=locale or ""
+                )
+        return await self.get(access)
 
     async def list_sessions(self, access: AccessClaims) -> list[SessionSummary]:
         """The bearer's live sessions, the most recently used first."""

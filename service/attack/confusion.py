@@ -304,6 +304,7 @@ async def _protected_routes(target: Target, enrolled_user: Person) -> list[Prote
         ProtectedRoute("POST", "/recovery-codes"),
         ProtectedRoute("DELETE", "/recovery"),
         ProtectedRoute("POST", "/step-up"),
+        ProtectedRoute("PATCH", "/me", {"locale": "de"}),
         ProtectedRoute("DELETE", "/me", password),
         ProtectedRoute("GET", "/me/export"),
         ProtectedRoute("POST", "/email", {**password, "email": f"{enrolled_user.username}@attack.invalid"}),

@@ -14,7 +14,7 @@ from service.sessions.sessions import SessionSummary
 from service.tokens.access import AccessClaims
 from service.web import cookie_session
 from service.web.account_answers import UserSessionAnswer
-from service.web.bodies import Body, NewPassword, Password
+from service.web.bodies import Body, Locale, NewPassword, Password
 from service.web.context import WebContext
 from service.web.edge import StrictJsonRoute
 from service.web.problems import error_responses
@@ -23,6 +23,13 @@ from service.web.problems import error_responses
 class PasswordBody(Body):
     current_password: Password
     new_password: NewPassword
+
+
+class AccountChangesBody(Body):
+    locale: Locale | None = Field(
+        description="The language of messages to the user (RFC 5646). One that is not available is stored as well. "
+        "Null: that of the service."
+    )
 
 
 class AccountAnswer(BaseModel):
@@ -105,6 +112,16 @@ def routes(web: WebContext) -> APIRouter:
     @bearers.user
     async def get_me(access: AccessClaims) -> AccountAnswer:
         return AccountAnswer.of(await accounts.get(access), access)
+
+    @router.patch(
+        "/me",
+        operation_id="changeMe",
+        summary="Change the language of messages to the user",
+        responses=error_responses(401, 422),
+    )
+    @bearers.user
+    async def patch_me(access: AccessClaims, body: AccountChangesBody) -> AccountAnswer:
+        return AccountAnswer.of(await accounts.change_locale(access, body.locale), access)
 
     @router.get(
         "/sessions",

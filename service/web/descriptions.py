@@ -106,6 +106,10 @@ cancels it. The answer is the same for every username and password. It is 404 wh
 default without a webhook.""",
     "callOffRecovery": "Cancel a delayed recovery of the account. Without one the answer is 204 too.",
     "me": "Show the account of the access token.",
+    "changeMe": """\
+Change the language of messages to the user, and show the account. Access to the account does not depend on it, so any
+access token of a live session suffices. A language that is new is the event `user.locale_changed`; one that the
+account has already changes nothing. Messages that are not sent yet are in the new language too.""",
     "listSessions": "List the live sessions of the account. The session that was used last comes first.",
     "listEvents": """\
 List the events of the account within the last 90 days: a hundred at most, the newest first.

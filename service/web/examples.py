@@ -45,7 +45,7 @@ REQUESTS: dict[str, Example] = admin_examples.REQUESTS | {
     "introspect": {"access": {"summary": "Ask about an access token", "value": {"token": _ACCESS, **_CLIENT}}},
     "signup": {
         "with_mfa": {"summary": "With a second factor", "value": {**_LOGIN, "enable_mfa": True}},
-        "without_mfa": {"summary": "With a password alone", "value": _LOGIN},
+        "without_mfa": {"summary": "With a password alone", "value": {**_LOGIN, "username": "bob"}},
         "invited": {
             "summary": "With an invitation",
             "value": {**_LOGIN, "email": "alice@example.com", "locale": "de", "invitation": _LINK},
@@ -83,6 +83,10 @@ REQUESTS: dict[str, Example] = admin_examples.REQUESTS | {
                 "new_password": "another horse, another staple",
             },
         }
+    },
+    "changeMe": {
+        "german": {"summary": "Messages in German", "value": {"locale": "de"}},
+        "default": {"summary": "Messages in the language of the service", "value": {"locale": None}},
     },
     "changeEmail": {
         "change": {
@@ -269,6 +273,16 @@ ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {
                 "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"],
                 "mfa_enabled": True, "mfa_confirmed": True, "recovery_codes_left": 10, "recovery_due_at": None,
                 "email": "alice@example.com", "new_email": None, "locale": None, "sid": _SID,
+            },
+        }
+    },
+    "changeMe": {
+        "account": {
+            "summary": "An account with a second factor, whose user gets messages in German",
+            "value": {
+                "sub": _SUB, "username": "alice", "created_at": 1795521000, "roles": ["admin"],
+                "mfa_enabled": True, "mfa_confirmed": True, "recovery_codes_left": 10, "recovery_due_at": None,
+                "email": "alice@example.com", "new_email": None, "locale": "de", "sid": _SID,
             },
         }
     },

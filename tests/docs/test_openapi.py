@@ -187,11 +187,11 @@ def test_the_service_conforms_to_its_document(tmp_path: Path) -> None:
     app = create_app(chosen, MovableClock(), hash_cost=CHEAPEST, timeouts=PATIENT)
     try:
         with asgi.get_client(cast(Any, app)) as client:
-            bob = {"username": "bob", "password": PASSWORD}
-            client.post("/signup", json=bob)
+            carol = {"username": "carol", "password": PASSWORD}  # the examples of the document sign bob up
+            client.post("/signup", json=carol)
             alice: Any = {"username": "alice", "password": PASSWORD, "enable_mfa": True}
             pending = client.post("/signup", json=alice).json()["mfa_token"]
-            access = client.post("/login", json=bob).json()["access_token"]
+            access = client.post("/login", json=carol).json()["access_token"]
         # No generated text is an invitation, and most bodies have one: more of them are needed.
         invited = {**accepts("403", "409", "422", "429"), "generation": {"max-examples": 30}}
         of_operations = [

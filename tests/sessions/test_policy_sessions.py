@@ -30,6 +30,7 @@ DEVICES = {"remember_device_days": 30}
 
 ACCOUNT_REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("GET", "/me", {}),
+    ("PATCH", "/me", {"locale": "de"}),
     ("GET", "/sessions", {}),
     ("GET", "/events", {}),
     ("GET", "/factors", {}),

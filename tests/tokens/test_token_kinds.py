@@ -46,7 +46,7 @@ async def attempts(
         "/enable-mfa": {"password": PASSWORD},
         "/email": {"password": PASSWORD} | ({"email": "new@example.com"} if method == "post" else {}),
         "/factors/{id}": {"name": "Tablet"} if method == "patch" else {},
-        "/me": {"password": PASSWORD},
+        "/me": {"locale": "de"} if method == "patch" else {"password": PASSWORD},
         "/password": {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
     }
     if path in {"/introspect", "/token"}:

@@ -28,6 +28,7 @@ BODIES = {
     ("post", "/email"): {"email": "alice@example.com", "password": PASSWORD},
     ("post", "/enable-mfa"): {"password": PASSWORD},
     ("delete", "/me"): {"password": PASSWORD},
+    ("patch", "/me"): {"locale": "de"},
     ("post", "/password"): {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
 }
 NO_ERROR = 'Bearer realm="keyturn"'

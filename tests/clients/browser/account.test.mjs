@@ -61,6 +61,13 @@ loggedIn("sessions and events", async ({ browser, someone, tab }) => {
   assert.equal(tab.user, null);
 });
 
+loggedIn("the language of messages", async ({ tab }) => {
+  assert.equal((await tab.changeLocale("pt-BR")).locale, "pt-BR");
+  await assert.rejects(tab.changeLocale("no language"), { code: "invalid_request" });
+  assert.equal((await tab.account()).locale, "pt-BR");
+  assert.equal((await tab.changeLocale(null)).locale, null);
+});
+
 loggedIn("authenticators, recovery codes, and the second factor off", async ({ someone, tab }) => {
   const { provisioning_uri } = await tab.addFactor({ password: someone.password, name: "Tablet" });
   assert.match((await tab.enrolmentSecret()).provisioning_uri, /Tablet/);
