@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ class Site:
                 return (await parts.invitations.create(Act(OPERATOR, self.clock()), email=email)).token
 
         return asyncio.run(create())
+
+    def subjects_to(self, to: str) -> list[str]:
+        """Return the subjects of the messages that were sent to this address."""
+        messages = [message_from_bytes(file.read_bytes()) for file in (self.settings.data_dir / "mail").glob("*.eml")]
+        return [str(make_header(decode_header(message["Subject"]))) for message in messages if to in message["To"]]
 
     def find_link(self, to: str, fragment: str) -> str:
         """Wait for a message to this address with a link of this kind; return the link of the newest one."""

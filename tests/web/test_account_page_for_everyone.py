@@ -28,13 +28,13 @@ for (const [width, colorScheme] of values.screens) {
 }
 await page.setViewportSize({ width: 320, height: 800 });
 for (const language of values.languages) {
-  await page.locator("select").selectOption(language, { force: true });
+  await page.locator("footer select").selectOption(language, { force: true });
   await page.waitForFunction((tag) => document.documentElement.lang === tag, language);
   found.push(await overflows());
 }
 await page.evaluate(() => { document.documentElement.dir = "rtl"; });
 found.push(await overflows());
-await page.locator("select").selectOption("en", { force: true });
+await page.locator("footer select").selectOption("en", { force: true });
 await page.waitForFunction(() => document.documentElement.lang === "en" && document.documentElement.dir === "ltr");
 await page.setViewportSize({ width: 1280, height: 900 });
 return found.filter(Boolean);

@@ -305,6 +305,37 @@ def test_the_address_is_changed_refused_and_removed(site: Site) -> None:
     hal.at.close()
 
 
+def test_the_language_of_messages_is_chosen(site: Site) -> None:
+    """It is stored for the messages only: the page stays in its language, and the next message is in the new one."""
+    mia = Someone.of(site, "mia")
+    mia.log_in()
+    mia.at.press("Add an address")
+    mia.at.fill(email="mia@example.com", password=mia.password)
+    mia.at.press("Send the link")
+    mia.at.see("We sent a link to mia@example.com.")
+    mia.at.open(site.find_link("mia@example.com", "confirm-email"))
+    mia.at.press("Confirm the address")
+    mia.at.open(f"{site.page}#overview")
+    choice = "page.getByLabel('Language of messages')"
+    assert "" == mia.at.run(f"return await {choice}.inputValue()")
+    mia.at.run(f"await {choice}.selectOption('fr')")
+    mia.at.press("Save the language")
+    mia.at.see("The language is saved.")
+    mia.at.heading("Hello, mia")
+    mia.at.open(f"{site.page}#activity")
+    mia.at.see("Language of messages changed")
+    mia.at.open(f"{site.page}#overview")
+    assert "fr" == mia.at.run(f"return await {choice}.inputValue()")
+    mia.at.press("Change the address")
+    mia.at.fill(email="mia@example.org", password=mia.password)
+    mia.at.press("Send the link")
+    mia.at.see("We sent a link to mia@example.org.")
+    site.find_link("mia@example.org", "confirm-email")
+    assert ["Veuillez confirmer votre adresse e-mail"] == site.subjects_to("mia@example.org")
+    assert [] == mia.at.faults()
+    mia.at.close()
+
+
 def test_lost_authenticator(site: Site) -> None:
     """Delayed recovery is requested on the page, shown to the user, and cancelled there."""
     ida = Someone.of(site, "ida")

@@ -62,7 +62,7 @@ def test_no_view_has_an_error_of_a_script_or_breaks_the_policy(site: Site) -> No
         gus.at.follow(section)
         gus.at.heading(section)
     gus.at.see("Download")
-    gus.at.run("await page.locator('select').selectOption('de')")
+    gus.at.run("await page.locator('footer select').selectOption('de')")
     gus.at.heading("Ihre Daten")
     gus.at.press("Abmelden")
     gus.at.heading("Anmelden")

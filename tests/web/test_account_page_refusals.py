@@ -59,13 +59,13 @@ def test_what_has_no_form_shows_its_refusal(site: Site) -> None:
     assert 0 == abe.at.run("return page.locator('[role=alert]').count()")
 
     abe.at.run("await page.route('**/i18n/de.json', (route) => route.abort(), { times: 1 })")
-    abe.at.run("await page.locator('select').selectOption('de')")
+    abe.at.run("await page.locator('footer select').selectOption('de')")
     abe.at.see("The language could not be changed.")
-    assert "en" == abe.at.run("return page.locator('select').inputValue()")
-    abe.at.run("await page.locator('select').selectOption('de')")
+    assert "en" == abe.at.run("return page.locator('footer select').inputValue()")
+    abe.at.run("await page.locator('footer select').selectOption('de')")
     abe.at.heading("Guten Tag, abe")
     assert 0 == abe.at.run("return page.locator('[role=alert]').count()")
-    abe.at.run("await page.locator('select').selectOption('en')")
+    abe.at.run("await page.locator('footer select').selectOption('en')")
     abe.at.heading("Hello, abe")
 
     refuse_once(abe.at, "**/logout", 429)

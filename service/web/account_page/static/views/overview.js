@@ -1,12 +1,13 @@
-// The first view of the account: its name, its e-mail address, and what the user should check.
+// The first view of the account: its name, its e-mail address, the language of its messages, and what the user should
+// check.
 
 import { button } from "../actions.js";
 import { config } from "../config.js";
 import { confirm } from "../dialog.js";
-import { h } from "../dom.js";
+import { h, newId } from "../dom.js";
 import { field, hiddenUsername, passwordField } from "../forms.js";
 import { fresh } from "../fresh.js";
-import { day, moment, tx } from "../i18n.js";
+import { day, languageName, moment, tx } from "../i18n.js";
 import { card, heading } from "../layout.js";
 import { loaded } from "../loaded.js";
 import { say, show } from "../router.js";
@@ -57,6 +58,36 @@ function address(account) {
   );
 }
 
+/** The name of any language tag; the tag itself if the browser has no name for it. */
+function nameOf(tag) {
+  try {
+    return languageName(tag);
+  } catch {
+    return tag;
+  }
+}
+
+/** The language of the messages, which need not be that of the page. */
+function messages({ locale }) {
+  const base = locale?.toLowerCase().split("-")[0];
+  const chosen = locale === null ? "" : config.languages.includes(base) ? base : locale;
+  const others = chosen === "" || config.languages.includes(chosen) ? [] : [chosen];
+  const option = (value, text, lang = null) => h("option", { value, lang, selected: value === chosen }, text);
+  const id = newId("messages");
+  const select = h("select", { id },
+    option("", tx("messages.default")),
+    [...config.languages, ...others].map((tag) => option(tag, nameOf(tag), tag)));
+  return card(
+    h("header", {}, h("h2", {}, h("label", { for: id }, tx("messages.title")))),
+    h("p", { class: "muted small" }, tx("messages.why")),
+    h("div", { class: "row" }, select, button("messages.save", async () => {
+      await keyturn.changeLocale(select.value || null);
+      say(tx("messages.saved"));
+      show();
+    })),
+  );
+}
+
 function recovery(account) {
   return h("div", { class: "notice warn stack tight" },
     h("strong", {}, tx("recovery.title")),
@@ -89,6 +120,7 @@ export const overview = {
           h("p", { class: "muted small" }, tx("overview.since", { day: () => day(account.created_at) })),
         ),
         address(account),
+        config.messages && messages(account),
       ];
     })),
 };
