@@ -119,6 +119,33 @@ def test_the_restore_guard_differs_from_the_migration_only_in_its_command() -> N
         kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
 
 
+def test_the_restore_guard_takes_a_list_of_deleted_users(tmp_path: Path) -> None:
+    """The Job is the one without the list, but for the file that it reads; without the file nothing is applied."""
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(FOLDER, folder)
+    (folder / "restore-guard-deleted" / "deleted.txt").write_text("pZ9yKq2mX0d4Wc1bR7tLhA\n", "utf-8")
+    made = built(folder / "restore-guard-deleted")
+    (given,) = (m for m in made if "deleted.txt" in m.get("data", {}))
+    (job,) = (m for m in made if m["kind"] == "Job")
+    (plain,) = (m for m in built(FOLDER / "restore-guard") if m["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mount = container["volumeMounts"].pop()
+    assert {"name": mount["name"], "configMap": {"name": given["metadata"]["name"]}} == pod["volumes"].pop()
+    assert ["restore-guard", "--deleted", f"{mount['mountPath']}/deleted.txt"] == container["args"]
+    assert {"deleted.txt": "pZ9yKq2mX0d4Wc1bR7tLhA\n"} == given["data"]
+    container["args"] = ["restore-guard"]
+    assert plain == job
+    for manifest in made:
+        kubernetes_validate.validate(manifest, f"1.{NEWEST}", strict=True)
+        assert "keyturn" == manifest["metadata"]["namespace"]
+    refused = subprocess.run(
+        ["kubectl", "kustomize", str(FOLDER / "restore-guard-deleted")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert "deleted.txt" in refused.stderr
+
+
 def test_jobs_and_replicas_use_the_same_image() -> None:
     """Replicas do not start with a schema of another version."""
     (here,), (there,) = (kustomization(folder)["images"] for folder in (FOLDER, FOLDER / "migrate"))
