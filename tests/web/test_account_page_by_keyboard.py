@@ -296,7 +296,7 @@ def test_a_start_that_failed_without_a_session(site: Site) -> None:
 
 
 def test_what_else_an_account_has(site: Site) -> None:
-    """An export, a recovery that somebody else requested, and the end of the second factor."""
+    """An export, a recovery that somebody else requested, the language of messages, the end of the second factor."""
     jim = Someone.of(site, "kb-jim")
     keys = open_account(jim)
     httpx2.post(
@@ -312,6 +312,11 @@ def test_what_else_an_account_has(site: Site) -> None:
     keys.button("Cancel it")
     keys.heading("Hello, kb-jim")
     jim.at.see("The request is cancelled.")
+    keys.reach("Language of messages", "combobox")
+    keys.press("ArrowDown")
+    keys.button("Save the language")
+    keys.heading("Hello, kb-jim")
+    jim.at.see("The language is saved.")
     keys.follow("Security", back=True)
     keys.heading("Security")
     keys.button("Turn it off")
