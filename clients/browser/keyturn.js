@@ -119,8 +119,7 @@ export function createKeyturn({ issuer, session, origins = [] }) {
   }
 
   function hold({ access_token: token, expires_in, refresh_token }) {
-    const at = Date.now();
-    const lifetime = expires_in * 1000;
+    const [at, lifetime] = [Date.now(), expires_in * 1000];
     const expiresAt = at + lifetime;
     if (refresh_token) refreshToken = refresh_token; // a step-up gives none: the session keeps the one it has
     change({ token, expiresAt, refreshAt: expiresAt - Math.min(REFRESH_AHEAD, lifetime / 5), at }, userOf(token), at);
