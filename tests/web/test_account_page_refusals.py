@@ -1,4 +1,4 @@
-"""The account page in Chromium when the service refuses what has no form: it says so, waits, and works afterwards."""
+"""The account page in Chromium when the service refuses something: it says so, waits, and works afterwards."""
 
 from typing import Any
 
@@ -106,3 +106,42 @@ def test_a_start_without_a_session_keeps_what_was_typed(site: Site) -> None:
     assert "cat" == at.run("return page.locator('input[name=username]').inputValue()")
     assert [] == at.faults()
     at.close()
+
+
+def test_a_corrected_clock_is_not_called_wrong(site: Site) -> None:
+    """The sentence says that it differs from what was remembered, in each language; the next code logs in."""
+    mel = Someone.of(site, "mel")
+    mel.at.open(f"{site.page}#login")
+    mel.give_password()
+    mel.at.heading("Enter your code")
+    site.clock.advance(seconds=200)
+    mel.at.fill(otp=mel.code(-6))
+    mel.at.see("The clock of your phone is behind by 3 minutes.")
+    site.clock.next_step()
+    mel.at.fill(otp=mel.code(-6))
+    mel.at.press("Log in")
+    mel.at.heading("Hello, mel")
+    site.clock.next_step()
+    mel.at.press("Log out")
+    mel.at.heading("Log in")
+    mel.at.fill(password=mel.password)
+    mel.at.press("Log in")
+    mel.at.heading("Enter your code")
+    mel.at.fill(otp=mel.code())
+    mel.at.see("The clock of your phone differs from what was remembered about it.")
+    assert "is ahead" not in mel.at.text("main")
+    assert "is behind" not in mel.at.text("main")
+    for language, sentence in (
+        ("de", "Die Uhr Ihres Telefons weicht von dem ab, was über sie gemerkt wurde."),
+        ("fr", "horloge de votre téléphone diffère de ce qui a été mémorisé."),
+        ("es", "El reloj de su teléfono no coincide con lo que se había guardado."),
+        ("en", "The clock of your phone differs from what was remembered about it."),
+    ):
+        mel.at.run("await page.locator('select').selectOption(values.language)", language=language)
+        mel.at.see(sentence)
+    site.clock.next_step()
+    mel.at.fill(otp=mel.code())
+    mel.at.press("Log in")
+    mel.at.heading("Hello, mel")
+    assert [] == [fault for fault in mel.at.faults() if "401" not in fault]
+    mel.at.close()
