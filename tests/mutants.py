@@ -293,6 +293,9 @@ MUTANTS = (
     Mutant("the last delivery removes the details", "service/messages/delivery.py", "if message.event == EventName.USER_DELETED and", "if False and", "test_outbox.py -k whole"),
     Mutant("one replica delivers the events", "service/messages/lease.py", "(holder = $1 OR holds_until <= $3 OR holds_until > $4)", "$3 > -1 AND $4 > -1", "test_webhook.py -k replica"),
     Mutant("mail programs make no link of a chosen name", "service/messages/templates.py", "|(?<=\\bwww)(?=\\.)", "", "test_messages.py -k hostile_values"),
+    Mutant("a client authenticates with one Authorization header", "service/web/oauth.py", "if len(given) > 1:", "if False:", "test_services.py -k may_authenticate_in_the_form"),
+    Mutant("a corrected clock is not called wrong", "service/factors/totp_authenticators.py", "CodeOutOfStoredStep if abs(offset) <= self._skew_steps else CodeOutOfStep", "CodeOutOfStep", "test_factors.py -k differs_from_the_stored_offset"),
+    Mutant("the doctor reports links to a page that is off", "service/operations/doctor/messages.py", 'if settings.account_page == "off" and settings.page_url is None:', "if False:", "test_mail.py -k lead_nowhere"),
     # Passwords and users
     Mutant("the dummy hash costs as much as a real one", "service/users/passwords.py", "$m={cost.memory_kib},", "$m={8 * cost.lanes},", "test_passwords.py -k dummy"),
     Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "is_match = await self._run(lambda: self._matches_with_room(password, stored), origin)", "is_match = hashed is not None and await self._run(lambda: self._matches_with_room(password, stored), origin)", "test_passwords.py -k unknown_user"),

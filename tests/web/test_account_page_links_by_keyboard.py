@@ -57,7 +57,7 @@ def test_a_new_address_is_refused_with_the_link_of_the_notice(site: Site) -> Non
     assert "kb-thief" not in mio.at.text("main")
     keys.open(link)
     keys.button("Refuse the new address", by="Space")
-    mio.at.see("This link has expired or was used already.")
+    mio.at.see("This link has expired or was used already. Log in to see which address your account has.")
     assert "Refuse the new address" == keys.focus()
     assert [] == mio.at.faults()
     mio.at.close()

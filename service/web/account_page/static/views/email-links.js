@@ -7,7 +7,7 @@ import { card, heading } from "../layout.js";
 import { forgetToken, tokenOf } from "../router.js";
 import { keyturn } from "../session.js";
 
-function linkView(name, key, act, kind = "") {
+function linkView(name, key, act, { kind = "", where = "link" } = {}) {
   return {
     title: `${key}.title`,
     render: () => {
@@ -19,7 +19,7 @@ function linkView(name, key, act, kind = "") {
       const made = form({
         submit: tx(`${key}.submit`),
         kind,
-        where: "link",
+        where,
         act: async () => {
           await act(token);
           forgetToken(name);
@@ -33,4 +33,7 @@ function linkView(name, key, act, kind = "") {
 }
 
 export const confirmEmail = linkView("confirm-email", "confirm_email", keyturn.confirmEmail);
-export const cancelEmail = linkView("cancel-email", "cancel_email", keyturn.cancelEmail, "danger");
+export const cancelEmail = linkView("cancel-email", "cancel_email", keyturn.cancelEmail, {
+  kind: "danger",
+  where: "cancel_link",
+});
