@@ -296,6 +296,7 @@ MUTANTS = (
     Mutant("a client authenticates with one Authorization header", "service/web/oauth.py", "if len(given) > 1:", "if False:", "test_services.py -k may_authenticate_in_the_form"),
     Mutant("a corrected clock is not called wrong", "service/factors/totp_authenticators.py", "CodeOutOfStoredStep if abs(offset) <= self._skew_steps else CodeOutOfStep", "CodeOutOfStep", "test_factors.py -k differs_from_the_stored_offset"),
     Mutant("the doctor reports links to a page that is off", "service/operations/doctor/messages.py", 'if settings.account_page == "off" and settings.page_url is None:', "if False:", "test_mail.py -k lead_nowhere"),
+    Mutant("the metadata lists no endpoint that is 404", "service/web/wellknown.py", "sends_messages=settings.message_transport is not None", "sends_messages=True", "test_password_reset.py -k metadata"),
     # Passwords and users
     Mutant("the dummy hash costs as much as a real one", "service/users/passwords.py", "$m={cost.memory_kib},", "$m={8 * cost.lanes},", "test_passwords.py -k dummy"),
     Mutant("an unknown user's password is compared with a dummy hash", "service/users/passwords.py", "is_match = await self._run(lambda: self._matches_with_room(password, stored), origin)", "is_match = hashed is not None and await self._run(lambda: self._matches_with_room(password, stored), origin)", "test_passwords.py -k unknown_user"),

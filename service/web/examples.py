@@ -128,6 +128,8 @@ _METADATA = {
     "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
     "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     "acr_values_supported": ["aal1", "aal2"],
+    "keyturn_email_endpoint": f"{_SERVER}/email",
+    "keyturn_password_reset_endpoint": f"{_SERVER}/password-reset",
 }
 
 ANSWERS: dict[str, Example] = admin_examples.ANSWERS | {

@@ -50,13 +50,19 @@ class Metadata(BaseModel):
     revocation_endpoint_auth_methods_supported: list[str]
     introspection_endpoint_auth_methods_supported: list[str]
     acr_values_supported: list[str]
+    keyturn_email_endpoint: str | None = Field(
+        None, description="`POST /email`; absent if the service sends no messages, because it answers 404 then."
+    )
+    keyturn_password_reset_endpoint: str | None = Field(
+        None, description="`POST /password-reset`; absent if the service sends no messages."
+    )
     keyturn_attack_proof: str | None = Field(
         None,
         description="SHA-256 in hex of the proof that `keyturn attack` needs; absent unless the operator set one.",
     )
 
     @classmethod
-    def of(cls, issuer: str, *, attack_proof: str | None) -> Self:
+    def of(cls, issuer: str, *, sends_messages: bool, attack_proof: str | None) -> Self:
         confidential = ["client_secret_basic", "client_secret_post"]
         return cls(
             issuer=issuer,
@@ -70,6 +76,8 @@ class Metadata(BaseModel):
             revocation_endpoint_auth_methods_supported=["none", *confidential],
             introspection_endpoint_auth_methods_supported=confidential,
             acr_values_supported=["aal1", "aal2"],
+            keyturn_email_endpoint=f"{issuer}/email" if sends_messages else None,
+            keyturn_password_reset_endpoint=f"{issuer}/password-reset" if sends_messages else None,
             keyturn_attack_proof=None if attack_proof is None else sha256(attack_proof.encode()).hexdigest(),
         )
 
@@ -100,7 +108,9 @@ def routes(web: WebContext) -> APIRouter:
     parts, settings = web.parts, web.settings
     router = APIRouter(tags=["Services"])
     attack_proof = None if settings.attack_proof is None else settings.attack_proof.get_secret_value()
-    metadata = Metadata.of(settings.issuer, attack_proof=attack_proof)
+    metadata = Metadata.of(
+        settings.issuer, sends_messages=settings.message_transport is not None, attack_proof=attack_proof
+    )
 
     @router.get(
         "/.well-known/oauth-authorization-server",

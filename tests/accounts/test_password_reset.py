@@ -226,3 +226,22 @@ async def test_a_get_changes_nothing(client: Client, plain: Person) -> None:
         answer = await client.request(method, "/password-reset/confirm", params={"token": token})
         assert answer.status_code == 405
     assert (await reset(client, token)).status_code == 204
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_the_metadata_lists_the_endpoints_that_send_messages(
+    embedded: dict[str, Any], open_client: Opener, clock: MovableClock, *, sends: bool
+) -> None:
+    """It does so only where they exist: without a way to send messages both are 404."""
+    async with open_client({**embedded, **({} if sends else {"messages": "off"})}) as client:
+        alice = await sign_up(client, clock, "alice", mfa=False)
+        token = (await alice.give_password()).json()["access_token"]
+        metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
+        for path, body in (
+            ("email", {"email": ADDRESS, "password": PASSWORD}),
+            ("password-reset", {"username": "bob"}),
+        ):
+            listed = metadata.get(f"keyturn_{path.replace('-', '_')}_endpoint")
+            assert (f"{metadata['issuer']}/{path}" if sends else None) == listed
+            answer = await client.post(f"/{path}", json=body, headers=bearer(token))
+            assert (202 if sends else 404) == answer.status_code
