@@ -87,7 +87,8 @@ class Accounts:
     async def change_locale(self, access: AccessClaims, locale: str | None) -> Account:
         """Change the language of messages to the bearer; `None`: that of the service. Raises `InvalidToken`.
 
-        The language that the account has already changes nothing, so that repetitions fill no table with events.
+        If the account has this language already, nothing changes and no event is recorded, so that repeated requests
+        do not fill the table of events.
         """
         act = Act.of_user(access.sub, self._clock())
         async with self._database.begin() as transaction:
@@ -102,7 +103,7 @@ class Accounts:
         return await self.get(access)
 
     async def list_sessions(self, access: AccessClaims) -> list[SessionSummary]:
-        """The bearer's live sessions, the most recently used first."""
+        """The bearer's live sessions, the most recently used first; at most `MAX_LISTED_SESSIONS`."""
         return await sessions.list_live(self._database, access.sub, policy=self._policy, now=self._clock())
 
     async def end_session(self, access: AccessClaims, sid: str) -> None:
@@ -120,7 +121,7 @@ class Accounts:
     async def end_every_session(self, access: AccessClaims) -> None:
         """End all sessions of the user, including the current one, and revoke all pending and device tokens.
 
-        Raises `InvalidToken` if the account is disabled or changes at the same time.
+        Raises `InvalidToken` if the account is disabled, or changed at the same time.
         """
         now, reason = self._clock(), "logout_everywhere"
         user = await users.find_by_id(self._database, access.sub)

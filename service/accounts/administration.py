@@ -111,9 +111,9 @@ class Administration:
     async def get(self, name: str) -> User:
         """Return the account with this username (in any case) or `sub`.
 
-        `sub:...` is always read as a `sub`, and exactly: white space around it is part of it. Raises `NotFound`;
-        `ConfigurationError` if it is the username of one account and the `sub` of another: a user could choose a
-        username that makes an operator take them for another user.
+        A name that begins with `sub:` is always read as a `sub`, and white space in it is part of the `sub`. Raises
+        `NotFound`; `ConfigurationError` if the name is the username of one account and the `sub` of another: a user
+        could choose a username that makes an operator take them for another user.
         """
         if not name.startswith("sub:"):
             name = trim(name)
@@ -165,8 +165,9 @@ class Administration:
 
         The address and the beginning of the username are searched in the database. The other filters are applied in
         Python to `rows_per_page` rows: a statement that searches millions of rows for a rare match would exceed
-        the time limit of statements. So a page may be empty although others follow. Raises `InvalidRequest` for a
-        limit that is not 1 to `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
+        the time limit of statements. So a page may be empty although others follow. With an address at most one
+        account matches, and the cursor is not read. Raises `InvalidRequest` for a limit that is not 1 to
+        `MAX_PAGE_SIZE`, and for a cursor of another list or of other filters.
         """
         if not 1 <= limit <= MAX_PAGE_SIZE:
             raise InvalidRequest((("limit", f"This must be 1 to {MAX_PAGE_SIZE}"),))
@@ -276,7 +277,10 @@ class Administration:
         return user
 
     async def change(self, name: str, changes: Changes, *, by: Actor) -> None:
-        """Make all of these changes, or none. A field that has its value already changes nothing, except an address.
+        """Make all of these changes, or none. A field that has its value already changes nothing.
+
+        There are two exceptions: an address, and disabling an account whose user requested its deletion (see
+        `set_disabled`).
 
         Raises what `get` and `check_right` do; `InvalidRequest` for roles that cannot exist, an address that the
         account has already, and a new address where no message can be sent to it; `AccountDisabled` for a new address
@@ -337,7 +341,9 @@ class Administration:
         await self._events.record(transaction, EventName.EMAIL_CHANGE_REQUESTED, user.id, act)
 
     async def reset_mfa(self, name: str, *, by: Actor) -> bool:
-        """Remove the second factor of a user who lost it and end all their sessions. Return whether there was one.
+        """Remove the second factor of a user who lost it and end all their sessions.
+
+        Return whether there was an authenticator, confirmed or not.
 
         Raises what `get` and `check_right` do.
         """
@@ -356,9 +362,10 @@ class Administration:
     async def delete(self, name: str, *, by: Actor) -> User:
         """Delete an account. Its username and `sub` are never given to another account.
 
-        The password hash, roles, static claims, addresses, factors and recovery codes are removed at once, and every
-        session ends. Its events stay without their details; they and the rows of its ended sessions are swept when
-        they are old, as for every account. Raises what `get` and `check_right` do.
+        The password hash, roles, static claims, addresses, language, authenticators and recovery codes are removed at
+        once, and every session ends. Its events stay without their details (those that are due to the webhook keep
+        them until they are delivered). The events and the rows of its ended sessions are swept when they are old, as
+        for every account. Raises what `get` and `check_right` do.
         """
         user = await self.get(name)
         now = self._clock()

@@ -1,4 +1,4 @@
-"""What an administrator changes on an account, and what became of a change of roles."""
+"""Values of the administration: what to change on an account, and the result of a change of roles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""The deletion of accounts: requested by the user and carried out after a delay, or at once by an operator.
+"""The deletion of accounts: requested by the user and carried out after a delay, or at once by another actor.
 
 A request disables the account, ends its sessions and revokes its tokens. Within the delay the user can take it
-back by a login (`login/restore`). After it, the housekeeping of one replica removes the account. After a restored
-backup the restore guard removes the accounts that an operator lists, because they were deleted since.
+back by a login (`login/restore`). After the delay the housekeeping of one replica removes the account; without a
+delay the request removes it. After a restored backup the restore guard removes the accounts that an operator lists,
+because they were deleted after the backup.
 """
 
 from collections.abc import Collection
@@ -24,7 +25,7 @@ from service.users.deletions import RemovedAccounts
 from service.users.users import User
 
 _PAGE = 100
-"""Due accounts that are listed at a time."""
+"""Accounts that are listed at a time."""
 
 
 async def remove_account(
@@ -32,8 +33,8 @@ async def remove_account(
 ) -> User | None:
     """Delete an account, except its username and `sub`; `None` if it was deleted already.
 
-    `user.deleted` is its last event. Its earlier events lose their details; they and the rows of its ended sessions
-    stay until they are swept.
+    `user.deleted` is its last event. Its earlier events lose their details: at once, or, if they are due to the
+    webhook, after their delivery. The events and the rows of its ended sessions stay until they are swept.
     """
     deleted = await users.delete(transaction, user_id, act.at)
     if deleted is None:
@@ -105,7 +106,8 @@ class Deletions:
     async def remove_listed(self, subjects: Collection[str]) -> RemovedAccounts:
         """Remove the accounts with these `sub`, as an act of the operator. Raises `StoreUnavailable`.
 
-        A `sub` that no account has is counted: the account was made after the backup, and is lost with it.
+        A `sub` that no account has is counted as absent: the account was made after the backup, so that the restored
+        database does not have it.
         """
         removed, before, absent = 0, 0, 0
         for user_id in sorted(set(subjects)):
@@ -123,7 +125,7 @@ class Deletions:
         """Remove what replicas of the previous version left of accounts that they deleted. Raises `StoreUnavailable`.
 
         While replicas are replaced, those of the previous version go on serving, and do not know the newer columns.
-        An address that such an account keeps could not be confirmed by another one.
+        No other user could confirm an address that such an account keeps.
         """
         last_id = ""
         while found := await deletions.list_with_remains(self._database, after=last_id, limit=_PAGE):

@@ -46,7 +46,7 @@ class Emails:
         self._links = links
 
     async def request_change(self, access: AccessClaims, address: str, password: str, caller: Caller) -> None:
-        """Send a link to the new address that confirms it, and one to the current address that refuses the change.
+        """Send to the new address a link that confirms it, and to a current address one that refuses the change.
 
         Raises `InvalidCredentials`, `InvalidToken`, `InvalidRequest` if the account has this address already,
         `TooManyAttempts` or `Busy`.

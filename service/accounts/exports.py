@@ -1,7 +1,7 @@
 """The export of an account by its user: everything that is stored about them, without secrets.
 
-Password hashes, secrets of authenticators, recovery codes and tokens are not in it. An export may have any number of
-sessions and events, so they are read page by page while the export is sent.
+Password hashes, secrets of authenticators, the recovery codes themselves and tokens are not in it. An export may have
+any number of sessions and events, so they are read page by page while the export is sent.
 """
 
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from service.users.invitations import Invitation
 from service.users.users import User
 
 ROWS_PER_READ = 200
-"""Sessions, and events, that are read at a time."""
+"""Sessions that are read at a time, and events likewise."""
 
 
 @dataclass(frozen=True, slots=True)

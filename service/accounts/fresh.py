@@ -1,6 +1,7 @@
-"""The proof before an address or an account is removed: a fresh second factor, or the password of a user without one.
+"""The fresh proof that removing an address or an account requires: a second factor, or else the password.
 
-A user with a second factor may have to give the password as well: the operation decides.
+The password suffices only for a user without a confirmed second factor. A user with one may have to give the password
+as well: the operation decides.
 """
 
 from service.clock import Clock

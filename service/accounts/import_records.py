@@ -197,7 +197,7 @@ class Record(BaseModel):
 
 
 def read_record(line: str, *, allow_weak: bool = False) -> Record:
-    """Read a JSON object. Raises `ValueError` with a reason that quotes nothing."""
+    """Read a JSON object. Raises `ValueError` with a reason that quotes no value."""
     if len(line) > MAX_LINE_LENGTH:
         raise ValueError(f"it is longer than {MAX_LINE_LENGTH} characters")
     try:
@@ -208,7 +208,7 @@ def read_record(line: str, *, allow_weak: bool = False) -> Record:
 
 
 def check_record(members: object, *, allow_weak: bool = False) -> Record:
-    """Check the members of a line. Raises `ValueError` with a reason that quotes nothing."""
+    """Check the members of a line. Raises `ValueError` with a reason that quotes no value."""
     try:
         return Record.model_validate(members, context={"allow_weak": allow_weak})
     except ValidationError as error:
@@ -221,7 +221,10 @@ def check_record(members: object, *, allow_weak: bool = False) -> Record:
 
 
 def unknown_field(place: Sequence[str | int]) -> str:
-    """A sentence about an unknown field. Its name is quoted only if it consists of letters, as field names do."""
+    """Return a sentence about an unknown field.
+
+    Its name is quoted only if it looks like the name of a field: at most 40 letters, underscores and dashes.
+    """
     *_, name = place
     known = ", ".join(Record.model_fields if len(place) == 1 else Authenticator.model_fields)
     is_a_name = isinstance(name, str) and len(name) <= 40 and _NAME.fullmatch(name) is not None

@@ -123,7 +123,10 @@ async def _import_record(
 async def export_users(
     database: Database, factors: TotpAuthenticators, *, with_secrets: bool
 ) -> AsyncIterator[str | UnexportableUser]:
-    """Yield each account as a line for `import_users`, which takes a confirmed second factor only with its secret."""
+    """Yield each account as a line for `import_users`, or an `UnexportableUser` whose secrets cannot be opened.
+
+    `import_users` takes a confirmed second factor only with its secret.
+    """
     after = ""
     while page := await users.export_page(database, after=after):
         after = page[-1].username
@@ -136,7 +139,7 @@ async def export_users(
 
 
 def _record(user: User, sealed: Sequence[Callable[[], TotpAuthenticator]]) -> dict[str, Any]:
-    """Raises `UnsealError`."""
+    """Return the fields of an account's line. Raises `UnsealError`."""
     record: dict[str, Any] = {
         "username": user.username,
         "password_hash": user.password_hash.removeprefix(IMPORTED),

@@ -56,7 +56,7 @@ class OwnFactors:
         """Remove one of the bearer's authenticators.
 
         If it was confirmed, every other session ends, because an attacker may have the device. Raises `NotFound`,
-        `LastFactor`; `InvalidToken` if the account changed at the same time.
+        `LastFactor`; `InvalidToken` if the account is disabled, or changed at the same time.
         """
         _check_id(factor_id)
         now = self._clock()
@@ -119,8 +119,8 @@ class OwnFactors:
         """Remove the factors of the user who gives the password and a proof of the second factor.
 
         A wrong username, password or proof raises `InvalidCredentials`, and so does a user without a second factor.
-        With a wrong password the proof is neither checked nor counted. `TooManyAttempts` for the proof is raised only
-        if the password is right. Raises `TooManyAttempts` for the password, and `Busy`, too.
+        With a wrong password the proof is neither checked nor counted. Also raises `Busy`, and `TooManyAttempts` for
+        the password or, only if the password is right, for the proof.
         """
         proved = await self._credentials.prove(username, password, caller)
         user, now = proved.user, proved.at

@@ -1,4 +1,4 @@
-"""Builds the part of this package: sign-up, what users do with their account, what operators do."""
+"""Builds the part of this package: sign-up, what users do with their accounts, administration."""
 
 from dataclasses import dataclass
 from datetime import timedelta

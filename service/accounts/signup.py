@@ -41,7 +41,7 @@ class SignUpDetails:
     invitation: str | None = None
     """The token of an invitation."""
     roles: tuple[str, ...] = ()
-    """Roles that the actor gives the account, at the admin API."""
+    """Roles that the actor gives the account, by the command or at the admin API."""
 
 
 class SignUp:

@@ -9,10 +9,10 @@ COUNT_PAGE_SIZE = 10_000
 async def count_by_drift(
     database: Database, after: str, *, page_size: int = COUNT_PAGE_SIZE
 ) -> tuple[dict[int, int], str]:
-    """Count the authenticators that were ever used, by the steps that their clock was ahead at the last code.
+    """Count the authenticators that were ever used, by the number of steps that the last code was ahead.
 
-    They are those of the next page (ids above `after`). Also return the id after which the page behind it begins;
-    empty if this was the last one.
+    Count those of one page (ids above `after`). Also return the id after which the next page begins; empty if this
+    was the last page.
     """
     last = await database.fetch_one(
         f"SELECT id FROM totp_authenticators WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {page_size - 1}", after

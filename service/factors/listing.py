@@ -20,7 +20,7 @@ class AuthenticatorSummary:
     offset_seconds: int
     """By how many seconds its clock was ahead at its last accepted code; negative: behind."""
     is_weak: bool
-    """Whether its secret has less than 112 bits. Only an import brings such secrets."""
+    """Whether its secret has less than 112 bits. Only imported authenticators have such secrets."""
 
 
 async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummary]:

@@ -16,7 +16,10 @@ class StoredAuthenticator:
     confirmed_at: int | None
     last_used_at: int | None
     last_step: int
-    """The newest time step whose code was accepted, or reported as out of step."""
+    """The newest time step that counts as used.
+
+    Its code was accepted or reported as out of step, or an import or the restore guard set it.
+    """
     offset_steps: int
     """By how many steps the window of acceptable codes is shifted."""
     drift_steps: int

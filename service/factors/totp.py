@@ -15,7 +15,7 @@ PERIOD = 30
 """Seconds of a time step (RFC 6238 section 4.1); authenticator apps support no other period."""
 
 MAX_DRIFT_STEPS = 10
-"""Steps outside the window within which a code counts as one of an authenticator whose clock is wrong."""
+"""A code at most this many steps outside the ordinary window counts as one of an authenticator with a wrong clock."""
 
 MIN_STRONG_BYTES = 14
 """Bytes of a secret: 112 bits (NIST SP 800-63B-4 section 3.1.4). Secrets that Keyturn makes have 160 bits."""

@@ -82,7 +82,9 @@ class Admission:
         pending: Pending | None = None,
         is_known_device: bool = False,
     ) -> Session:
-        """Open a session, or step up that of the pending token. Raises `InvalidToken` if the token was used.
+        """Open a session, or step up that of the pending token.
+
+        Raises `InvalidToken` if the token was used, or if the session to step up has ended.
 
         A login on a known device causes no notice, nor does one of a user without a confirmed address.
         """

@@ -1,6 +1,6 @@
 """Enrolment of the first authenticator of an account, and the addition of further ones.
 
-Both create an unconfirmed authenticator, whose secret is shown until its first code confirms it
+Both create an unconfirmed authenticator, whose secret can be shown until its first code confirms it
 (`Login.with_proof`). A confirmed authenticator is not replaced, unless its secret has less than 112 bits. Adding
 another one requires a fresh second factor.
 """
@@ -133,7 +133,7 @@ class Enrolment:
     async def show_secret(self, mfa_token: str, username: str, *, as_picture: bool) -> SharedSecret:
         """Return the secret of the token's own user, until the authenticator is confirmed.
 
-        Raises `InvalidToken`; the same `NotFound` for any other username and for a confirmed authenticator;
+        Raises `InvalidToken`; the same `NotFound` for any other name and for a confirmed authenticator;
         `TooManyAttempts` if too many QR codes were requested.
         """
         now = self._clock()

@@ -4,10 +4,11 @@
 and nothing more (law 1: a password alone yields no more than a pending token), unless a known device stands in for
 the second factor. Any other user is admitted. `with_proof` proves the second factor and admits.
 
-Each attempt at a code is charged to the pending token and to a budget. A wrong code keeps both charges. A success
-refunds the budget and uses up the token. If an attempt ends before the code is checked, the charge to the token is
-refunded; a charge to the budget stays (law 4: reserve, then verify). For the password see `credentials`, which gives
-one answer for an unknown user, a wrong password and a disabled user (law 8: no answer reveals who exists).
+Each attempt at a code is charged to the pending token and to budgets: those of the authenticators that do not wait,
+or that of the recovery codes. A wrong code keeps all charges. A success refunds the budgets and uses up the token. If
+an attempt ends before the code is checked, the charge to the token is refunded; a charge to a budget stays (law 4:
+reserve, then verify). For the password see `credentials`, which gives one answer for an unknown user, a wrong
+password and a disabled user (law 8: no answer reveals who exists).
 """
 
 from dataclasses import replace
@@ -33,7 +34,7 @@ from service.users.users import User
 
 
 class NotConsumed(Exception):
-    """The proof was consumed by another request since it was checked. Rolls the transaction back."""
+    """Since the proof was checked, another request consumed it or the account changed. Rolls the transaction back."""
 
 
 class Login:
@@ -162,7 +163,7 @@ class Login:
         """Take back the deletion of the account; return the pending token with the user as stored then."""
         restored = await self._admission.restore(transaction, pending.user, act)
         if restored is None:
-            raise InvalidToken  # due, or disabled by an operator, since the token was read
+            raise InvalidToken  # due, or disabled by another actor, or changed, since the token was read
         return replace(pending, user=restored)
 
 

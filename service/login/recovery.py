@@ -1,7 +1,7 @@
 """Delayed recovery, for users who lost every authenticator and recovery code.
 
 After the delay, a login with the password removes the second factor and starts a new enrolment. A request for
-recovery needs only the password. An attacker who knows the password must gain nothing by such a request. So its event
+recovery needs only the password, so that an attacker who knows the password can make one, too. Therefore its event
 and the message to the user are sent at once, and until the recovery completes, each of these cancels it: a proved
 second factor, whatever increments the credential version (such as a change of password or factors), and `cancel_own`
 from a session of the user. A login with the password within `RECOVERY_WINDOW` after the delay completes the recovery,

@@ -1,8 +1,9 @@
 """Restore: a user takes back the scheduled deletion of their account, and is logged in.
 
 The proofs are those of a login: the password, then the second factor of a user who has one (law 1: a password alone
-yields no more than a pending token). The pending token is of a kind of its own, and only its login restores the
-account; a known device does not stand in for the second factor. The operator's policy applies as at a login.
+yields no more than a pending token). The pending token is of a kind of its own, and only a login with such a
+token restores the account; a known device does not stand in for the second factor. The operator's policy applies as
+at a login.
 
 An unknown user, a wrong password, a disabled user and an account without a scheduled deletion get the same answer as
 at a login (law 8: no answer reveals who exists).

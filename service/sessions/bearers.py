@@ -40,7 +40,7 @@ With this overlap at every reading, a mass logout would be costly.
 """
 
 FRESH_AUTHENTICATION_SECONDS = 300
-"""How long a second factor is fresh after it was proved. A change of factors requires a fresh one."""
+"""How long a second factor is fresh after it was proved. Removing an authenticator, for one, requires a fresh one."""
 
 ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, ordered by how much they assure."""
@@ -150,8 +150,8 @@ class BearerAuth:
     async def authenticate_administrator(self, token: str, *, scope: str, writes: bool) -> Actor:
         """Return the actor at the admin API: a client whose token has the scope, or an administrator.
 
-        An administrator must have the role now, not only in the token, and must have proved a second factor, which
-        must be fresh for an act that `writes`. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or
+        An administrator must have the role now, whatever roles the token has, and must have proved a second factor,
+        which must be fresh for an act that `writes`. Raises `InvalidToken`, `InsufficientScope`, `Forbidden` or
         `InsufficientAuthentication`.
         """
         now = self._clock()

@@ -1,7 +1,7 @@
 """Registered clients: other services that authenticate to this one (RFC 6749 section 2.3).
 
 The table has the digests of their secrets (`tokens/client_secret`). When a secret is replaced, the previous one may
-stay valid for a time that the operator gives. `registration` has the operations; this module has the statements of
+stay valid for a time that the actor gives. `registration` has the operations; this module has the statements of
 the table.
 """
 

@@ -10,7 +10,7 @@ none is stored:
   tabs).
 - An older generation can only come from a copied token: it ends the session.
 - With a cookie, the current generation is kept for `ROTATION_GRACE` after its predecessor was replaced. Tabs that
-  refresh one after the other send the cookie of the tab before, and would rotate again and again.
+  refresh one after the other send the cookie that the previous one received, and would rotate again and again.
 
 `pending_jti` is unique, so that a pending token opens at most one session (law 1: a password alone yields no more
 than a pending token). The column `raised` counts step-ups, so that the pending token of a step-up steps its session
