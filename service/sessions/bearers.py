@@ -40,7 +40,7 @@ With this overlap at every reading, a mass logout would be costly.
 """
 
 FRESH_AUTHENTICATION_SECONDS = 300
-"""How long a second factor is fresh after it was proved. Removing an authenticator, for one, requires a fresh one."""
+"""How long a second factor is fresh after it was proved. Operations such as removing an authenticator require it."""
 
 ACR_LEVELS: Mapping[str, int] = {"aal1": 1, "aal2": 2}
 """Values of `acr`, ordered by how much they assure."""
