@@ -185,11 +185,12 @@ def write() -> str:
         paragraph(
             "A refresh token, a device token and the token of a link are stored nowhere. A browser may keep its "
             "refresh token in the cookie `__Host-keyturn-refresh`, which `/login`, `/login-2fa`, `/me/restore` and "
-            "`/token` set if the request has the header `Keyturn-Session: cookie`, and its device token in `__Host- "
-            "keyturn-device`, which `/login` and `/login-2fa` set. Each use of a refresh token replaces it; in a "
-            "cookie it is replaced at most once in ten seconds. If the token that was replaced last is used again "
-            "within ten seconds, the answer has the same new refresh token. If it is used later, or an older token "
-            "is used, the session ends. A change of password or factors revokes device tokens and pending tokens."
+            "`/token` set if the request has the header `Keyturn-Session: cookie`, and its device token in "
+            "`__Host-keyturn-device`, which `/login` and `/login-2fa` set. Each use of a refresh token replaces it; "
+            "in a cookie it is replaced at most once in ten seconds. If the token that was replaced last is used "
+            "again within ten seconds, the answer has the same new refresh token. If it is used later, or an older "
+            "token is used, the session ends. A change of password or factors revokes device tokens and pending "
+            "tokens."
         ),
     )  # fmt: skip
 
