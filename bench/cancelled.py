@@ -129,7 +129,7 @@ def lines(world: World, tally: Tally, before: State, after: State) -> list[Line]
 
 
 async def questions(people: People, how_many: int) -> Callable[[random.Random], Question]:
-    """Return a function that makes questions about different users and sessions: no two answers are equal."""
+    """Return a function that makes questions, each about one user or session, which its answer names."""
     secret = await people.register()
     named = [(await people.log_in(1))[0] for _ in range(PEOPLE)]
     names = [claims_of(session.access_token)["username"] for session in named]

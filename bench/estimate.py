@@ -25,7 +25,7 @@ EVENT_DAYS = 90
 BUSY = 0.6
 """Utilisation of a core in the busiest hour."""
 POOL = 10
-"""Connections of one replica to PostgreSQL."""
+"""Connections of one worker to PostgreSQL, at most."""
 CORES_A_REPLICA = 2
 DAY = 86400.0
 

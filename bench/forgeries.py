@@ -1,4 +1,4 @@
-"""Hostile tokens: genuine ones altered in every known way, and Project Wycheproof's JWS vectors.
+"""Hostile tokens: genuine ones altered in many ways, and Project Wycheproof's JWS vectors.
 
 The service issued none of them, so it must refuse each. A second spelling of a genuine token is left out, because it
 is equivalent to the token (each ES256 signature has a second valid form, see tests/tokens/test_tokens.py).

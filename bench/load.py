@@ -1,7 +1,7 @@
 """Load: requests written as bytes to persistent connections.
 
 A Python HTTP client would be slower than the service, so this module implements the part of HTTP/1.1 that the service
-uses: every answer has a Content-Length. A loop ends when its list of requests ends.
+uses: every answer with a body has a Content-Length. A loop ends when its list of requests ends.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ def _authorization(bearer: str | None) -> str:
 
 @contextmanager
 def without_pauses() -> Iterator[None]:
-    """Turn off garbage collection in this process, because it would delay answers by 80 ms."""
+    """Turn off garbage collection in this process, because it would delay answers by up to 80 ms."""
     gc.collect()
     gc.disable()
     try:

@@ -3,7 +3,7 @@
 Logins that find the hashing queue full are answered 503 with Retry-After (1 s); such a client tries again after a
 third of that. At the same time other clients send verification codes, refresh and verify at a steady rate: their 99th
 percentile may be three times the one without a burst. Then the service has reached its working memory; more bursts,
-without other requests, must not increase it.
+without other requests, must not increase it by more than 2 MiB.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ ROUNDS = 3
 BURSTS, BURST_SECONDS = 6, 5.0
 """Number of bursts for the measurement of memory, and the seconds of each."""
 GROWTH = 2.0
-"""MiB by which memory may differ between two bursts, because of the allocator."""
+"""MiB by which memory may exceed its value before these bursts, because of the allocator."""
 PATHS: dict[str, tuple[Probes, int]] = {
     "/login-2fa": (code_requests, 200),
     "/token": (refreshes, 200),

@@ -30,7 +30,7 @@ LOGINS_AT_ONCE = 8
 CODES_AT_ONCE = 16
 
 BURST, BURST_PAUSE = 64, 0.1
-"""Connections of a burst, four times as many as may hash and queue; and seconds until a shed one tries again."""
+"""Connections of a burst, nearly four times as many as may hash and queue; and seconds until a shed one repeats."""
 
 PROBES, PROBES_PER_SECOND = 32, 50.0
 """Connections and rate of the open loop that measures /login-2fa, with and without a burst.
@@ -106,7 +106,7 @@ async def measure(world: World, size: Size) -> AsyncIterator[Row]:
 
 
 async def tokens(running: Running, people: People, size: Size) -> AsyncIterator[Row]:
-    """Measure refresh, verify and introspect; with few sessions, with many, and during a burst."""
+    """Measure refresh, verify and introspect, each also during a burst, and refresh with many sessions."""
     secret = await people.register()
 
     async def introspections(people: People, how_many: int) -> list[bytes]:

@@ -1,10 +1,10 @@
 """The gain of a second replica, and the needs of ten million users: `python -m bench.replicas [--write FILE]`.
 
 The program compares two replicas on one database with one replica, by requests without a hash. With four cores or
-more, each replica has a core of its own, and the load and the stores have the others. With fewer cores all share the
-same cores, and the ratio is reported but not judged. Then it measures the cost of one request of each kind
-(`costs.py`) and the size of a row; `estimate.py` computes from these. `--write` writes docs/scale.md from both; a
-test checks the arithmetic of the estimate.
+more, each replica has a core of its own, and the load and the stores have the others. With fewer cores the load and
+the stores share cores with the replicas, and the ratio is reported but not judged. Then the program measures the cost
+of one request of each kind (`costs.py`) and the size of a row; `estimate.py` computes from these. `--write` writes
+docs/scale.md from both; a test checks the arithmetic of the estimate.
 
 The database runs without fsync, as in all benchmarks: the figures do not include the time that commits wait for
 disks.
@@ -64,7 +64,7 @@ async def measure(world: World, requests: int) -> tuple[list[Line], str]:
 
 
 async def sizes_of(people: People, reading: Meter) -> Sizes:
-    """Return the sizes of rows in large tables, and of the keys that one login leaves in Redis for a while."""
+    """Return the sizes of the rows of four tables, each with its share of the indexes."""
     await people.make(SIZED)
     await people.log_in(SIZED)
     tables = ("users", "totp_authenticators", "sessions", "events")

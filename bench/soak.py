@@ -2,7 +2,7 @@
 
 Every few seconds the program records the service's memory and file descriptors, its connections to PostgreSQL and
 Redis, and the keys in Redis that never expire. The first half is warm-up. It fits a line by least squares through the
-rest, with a confidence interval. Nothing leaks if a slope of zero lies within it, or if the total growth is
+rest, with a confidence interval. Nothing leaks if the interval reaches down to zero, or if the total growth is
 negligible. SIGINT ends the run with the figures so far.
 
 The load has a fixed rate, well below the capacity of the machine: users log in with two factors, or fail to; programs
@@ -33,7 +33,7 @@ WARM_UP = 1 / 2
 STRETCHES = 30
 """Stretches of samples; the line is fitted to their means, see `figures.blocks`."""
 USERS, SESSIONS = 400, 200
-"""Users, each of whom logs in once in some minutes and so with a new code; and sessions that are refreshed."""
+"""Users, who each log in every 50 s at the default rate, and so with a new code; and sessions that are refreshed."""
 FILLED = 100_000
 """Sessions in the database before the run: each of SQLite's two connections caches up to 2 MiB of pages, and with a
 smaller database the memory would grow with it."""
@@ -208,7 +208,7 @@ def as_expected(world: World, load: Soak) -> Line:
 
 
 def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Line:
-    """Judge a figure: good if zero is in the interval or growth is negligible; a pool within its size is good."""
+    """Judge a figure: good if the interval reaches down to zero or growth is negligible; a pool, within its size."""
     points = [(sample.hours, sample.values[what]) for sample in samples]
     found = slope(blocks(points, STRETCHES))
     is_good = found.at_least <= 0 or found.at_most * (points[-1][0] - points[0][0]) <= TOO_LITTLE

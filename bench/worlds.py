@@ -68,7 +68,7 @@ def sqlite() -> Iterator[World]:
 
 @contextlib.contextmanager
 def production(*options: str) -> Iterator[World]:
-    """The service with PostgreSQL (and these additional options) and Redis, on the cores of the load."""
+    """The service with PostgreSQL (with these additional options) and Redis, both on the cores of the load."""
     with contextlib.ExitStack() as stack, on_cores(LOAD_CORES):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         for name in ("redis", "postgresql"):
@@ -264,7 +264,7 @@ class People:
         return made
 
     async def fill(self, how_many: int) -> None:
-        """Add live sessions that are not used, of all users."""
+        """Add live sessions of one user, which are not used."""
         now = unix_seconds(system_clock())
         owner = (await self._parts.administration.list_page(AccountFilter())).items[0].sub
         random_id = "md5(random()::text)" if self._parts.settings.database_url else "lower(hex(randomblob(16)))"

@@ -1,4 +1,4 @@
-"""Clients of a running service that send requests all the time, and count the lost ones."""
+"""Clients that send requests to a running service all the time, and a record of the requests that are lost."""
 
 import asyncio
 import contextlib

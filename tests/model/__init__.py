@@ -38,7 +38,7 @@ slow down, they never lock out; law 9: hashing is a bounded resource); the budge
 as the factors'); expiry of tokens and sessions, and the end of a month; clocks that differ between replicas; adding
 and removing one of several authenticators; the window of a delayed recovery; the enrolment that the operator's policy
 requires, and a start with a wider policy; the operator's commands except adding a role and disabling; messages and
-the admin API; events, and /verify with its cache of half a second; SQLite (whose write transactions run one after the
+the admin API; events, and /verify with its list of ended sessions; SQLite (whose write transactions run one after the
 other: fewer orders than in the model); a database that loses committed data. A
 statement or a commit without a response is a request that is lost after it. A loss in Redis is decided when the next
 command would notice it, because worlds that nothing can distinguish are one world. For the same reason two orders of

@@ -1,4 +1,7 @@
-"""The steps of requests that change an account or log in by password. `users`, `enrolment`, `accounts`."""
+"""The steps of requests that change an account or log in by password.
+
+They stand for statements of the modules `users`, `enrolment` and `accounts`.
+"""
 
 from tests.model.cast import Act
 from tests.model.flaws import Flaw

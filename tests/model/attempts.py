@@ -1,4 +1,7 @@
-"""The steps of an attempt: charge, compare, claim. `throttle`, `attempts`, `totp_authenticators`."""
+"""The steps of an attempt: charge, compare, claim.
+
+They stand for statements and calls of the modules `throttle`, `attempts` and `totp_authenticators`.
+"""
 
 from tests.model import volatile
 from tests.model.flaws import Flaw

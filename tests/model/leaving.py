@@ -1,4 +1,4 @@
-"""The steps of resets, recoveries and deletions. `users/users`, `users/deletions`, `accounts/deletions`.
+"""The steps of resets, recoveries and deletions: of `users/users`, `users/deletions` and `accounts/deletions`.
 
 A recovery and a deletion are due one time step after their request. A link is derived from the credential version
 that the account had when its message was sent, so that an act names it by that version.

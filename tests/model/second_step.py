@@ -1,4 +1,7 @@
-"""Steps of a second factor: find the token, consume the code, open the session. `login`, `totp_authenticators`."""
+"""Steps of a second factor: find the token, consume the code, open the session.
+
+They stand for statements of the modules `login` and `totp_authenticators`.
+"""
 
 from collections.abc import Iterator
 
