@@ -1,4 +1,4 @@
-"""The events as the admin API gives them: those of one user, and all of them in the order of their commits.
+"""The events as the admin API gives them: those of one user, and all of them in the order of their numbers.
 
 `read_after` returns only events that are settled (`settling`), so that a reader that goes on after the last number
 skips none. If there are fewer of these than were asked for, and newer ones, it waits until these have settled.

@@ -39,7 +39,7 @@ End one session of a user. A session of another user and an unknown one give the
     "adminReadEvents": """\
 Read the events of all users and clients in the order of their numbers. A reader that passes `next_after` as `after`
 gets every event once: an event is returned when no event with a lower number can be committed any more, which may
-take a second. Scope: `keyturn:events.read`.""",
+take a second, or up to 30 s while another transaction runs. Scope: `keyturn:events.read`.""",
     "adminListClients": "List the registered clients in the order of their ids. Scope: `keyturn:clients`.",
     "adminCreateClient": """\
 Register a client and show its secret, only this once. A client cannot register one with a scope that begins with

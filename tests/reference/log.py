@@ -97,7 +97,7 @@ def write() -> str:
         if report.is_logged and not report.is_recorded and report.name not in SILENT
     ]
     rows = [
-        (f"`{report.name}`", " ".join(sorted(report.levels)), WHEN[report.name], _details(report.name))
+        (f"`{report.name}`", ", ".join(sorted(report.levels)), WHEN[report.name], _details(report.name))
         for report in only_logged
     ]
     rows += [(f"`{name}`", "error", DEFECTS[name], "`traceback`") for name in defects()]
