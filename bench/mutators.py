@@ -224,8 +224,6 @@ def other_path(target: Target, chance: random.Random) -> bytes:
     path = target.path.partition("?")[0]
     wrong = [f"/{path}", f"{path}/", f"/.{path}", f"{path}/..", f"{path}%00", f"{path};x=1", f"{path}%20"]
     wrong += [path.upper(), f"{path}.json", f"/..{path}", f"/%2e{path}", f"{path}%2f", f"/{CANARY}/..{path}"]
-    if target.template.endswith("{sub}"):
-        wrong.remove(f"{path}%20")  # white space around the name or id of a user is ignored
     other = chance.choice([one for one in wrong if one != path])
     return target.whole().replace(target.path.encode(), other.encode(), 1)
 

@@ -35,7 +35,7 @@ DESCRIPTIONS = admin_descriptions.DESCRIPTIONS | {
 Forward authentication for gateways. Any method is accepted. A valid access token gives 204 and four `X-Auth-`
 headers; an invalid one gives 401 and the challenge that the gateway passes on (RFC 6750, RFC 9470). `acr` and
 `max_age` demand a stronger or more recent authentication. A request reads no store: each worker keeps a list of
-ended sessions and updates it twice a second, so that their tokens are refused within a second. Access tokens of
+ended sessions and updates it every 0.4 s, so that their tokens are refused within a second. Access tokens of
 registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
