@@ -33,7 +33,7 @@ WARM_UP = 1 / 2
 STRETCHES = 30
 """Stretches of samples; the line is fitted to their means, see `figures.blocks`."""
 USERS, SESSIONS = 400, 200
-"""Users, who each log in every 50 s at the default rate, and so with a new code; and sessions that are refreshed."""
+"""Users: each logs in every 50 s at the default rate, and so with a new code. And sessions that are refreshed."""
 FILLED = 100_000
 """Sessions in the database before the run: each of SQLite's two connections caches up to 2 MiB of pages, and with a
 smaller database the memory would grow with it."""
