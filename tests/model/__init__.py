@@ -21,7 +21,7 @@ it. To show that the laws detect errors, `variants.py` breaks the protocol on pu
 variant that is not detected fails the run.
 
 Invitations and changes of an e-mail address have a model of their own, with several users, in `links.py` and
-`link_scenes.py`.
+`link_scenes.py`; so have the outbox and its deliveries, in `deliveries.py` and `delivery_scenes.py`.
 
 The plans that requests follow are in `cast.py`, their steps in `second_step.py`, `attempts.py`, `account.py`,
 `leaving.py` (resets, recoveries, deletions) and `sessions.py`, next to the SQL that they represent.

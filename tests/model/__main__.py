@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench import board
 from bench.board import Line, command, say
-from tests.model import link_scenes
+from tests.model import delivery_scenes, link_scenes
+from tests.model.deliveries import Deliveries
 from tests.model.explore import Explored, explore, search
 from tests.model.links import Links
 from tests.model.protocol import Protocol
@@ -39,10 +40,19 @@ def main() -> int:
         what = f"{len(links.acts)} requests, {links.ticks} time steps"
         say(f"{links.name:36} {found.states:>9,} states {found.transitions:>10,} transitions  {what}")
         print_steps(found)
+    for deliveries in delivery_scenes.SCENES:
+        found = search(Deliveries(deliveries))
+        explored.append(found)
+        what = f"{len(deliveries.acts)} events, {deliveries.ticks} time steps"
+        say(f"{deliveries.name:36} {found.states:>9,} states {found.transitions:>10,} transitions  {what}")
+        print_steps(found)
     violations = sum(bool(found.law) for found in explored)
     is_each_found = []
     searched = [(variant.flaw.value, variant.law, find(variant)) for variant in VARIANTS]
     searched += [(variant.flaw.value, variant.law, link_scenes.find(variant)) for variant in link_scenes.VARIANTS]
+    searched += [
+        (variant.flaw.value, variant.law, delivery_scenes.find(variant)) for variant in delivery_scenes.VARIANTS
+    ]
     for flaw, law, found in searched:
         is_each_found.append(found.law == law)
         verdict = f"found in {len(found.story):2} steps" if is_each_found[-1] else "NOT FOUND"
