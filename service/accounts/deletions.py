@@ -71,10 +71,10 @@ class Deletions:
         self._delay = delay
 
     async def request(self, access: AccessClaims, password: str, caller: Caller) -> int:
-        """Schedule the deletion of the bearer's account; without a delay delete it. Return when (epoch seconds).
+        """Schedule the deletion of the bearer's account; without a delay delete it. Return when it is due.
 
-        Raises what `FreshProof.require` does; `LastAdministrator`; `InvalidToken` if the account changed at the same
-        time.
+        The time is in epoch seconds. Raises what `FreshProof.require` does; `LastAdministrator`; `InvalidToken` if
+        the account changed at the same time.
         """
         proved = await self._fresh.require(access, password, caller)
         user, now = proved.user, proved.at

@@ -26,7 +26,10 @@ class UserSessions:
         return await sessions.list_live(self._database, user.id, policy=self._policy, now=self._clock())
 
     async def end_all(self, user: User, *, by: Actor) -> None:
-        """End every session of the user, and revoke pending and device tokens. Raises what `check_right` does."""
+        """End every session of the user, and revoke pending and device tokens.
+
+        Raises `NotFound` if the account was deleted, and what `check_right` does.
+        """
         act, reason = Act(by, self._clock()), "ended_by_administrator"
         async with self._database.begin() as transaction:
             await check_right(transaction, by, user.id)

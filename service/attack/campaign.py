@@ -122,7 +122,7 @@ class Campaign:
         return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)
 
     async def _run_attack(self, attack: Attack) -> str:
-        """Run one attack. If the service does not answer afterwards, the attack succeeded, whatever it reports."""
+        """Run one attack. If the service does not answer afterwards, the attack succeeded, whatever it returns."""
         target = self._context.target
         if not await target.is_alive():
             raise NotTried("the service does not answer")

@@ -3,7 +3,7 @@
 A user has ten codes of 80 bits, shown once: when the first verification code confirms an enrolment, and when the user
 replaces them. Only keyed hashes are kept: with 80 random bits an HMAC is as safe as a slow hash. Each user has an
 HMAC key of their own, which is sealed, so that the codes survive a change of the master secret. One UPDATE consumes a
-code, in the transaction that opens the session or steps it up (law 2: a code is consumed, not checked). Guesses are
+code, in the transaction that grants what the code is given for (law 2: a code is consumed, not checked). Guesses are
 charged to a separate budget (law 6: codes are budgeted per factor in SQL).
 """
 

@@ -1,9 +1,9 @@
 """Authentication by access token: for the endpoints of this service, and for gateways that ask at every request.
 
-The signature of a token is verified once. `authenticate` is exact: it reads from the database whether the session is
-live. `verify` reads no store at all (law 7: no fail-open, no hang): between requests `EndedSessions` reads twice a
-second which sessions ended lately. Sessions that ended earlier need not be kept: their last access token has expired
-by itself.
+The signature of a token is verified once while the token is cached. `authenticate` is exact: it reads from the
+database whether the session is live. `verify` reads no store at all (law 7: no fail-open, no hang): between requests
+`EndedSessions` reads twice a second which sessions ended lately. Sessions that ended earlier need not be kept: their
+last access token has expired by itself.
 """
 
 from collections.abc import Mapping
@@ -205,7 +205,7 @@ class BearerAuth:
     async def _prove(self, token: str, now: datetime) -> AccessClaims | ClientAccessClaims:
         """Return the claims of a valid token, whose session or client may be gone. Raises `InvalidToken`.
 
-        The signature is verified once for each token, while the key is published.
+        The signature is verified once for each token, while the token is cached and the key is published.
         """
         keys = await self._keys.public_keys(now)
         digest = sha256(token.encode("utf-8", "replace")).digest()

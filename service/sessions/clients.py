@@ -38,7 +38,7 @@ class ClientSummary:
     scopes: tuple[str, ...]
     created_at: int
     previous_until: int | None
-    """When the previous secret stops being valid, or stopped; `None` if there is none."""
+    """When the previous secret stops being valid, or stopped; `None` if the secret was never replaced."""
 
 
 def is_id(text: str) -> bool:
@@ -62,7 +62,11 @@ def check_id(client_id: str) -> str:
 
 
 def check_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the scopes, each once, sorted. Raises `ValueError` for one that RFC 6749 section 3.3 does not allow."""
+    """Return the scopes, each once, sorted.
+
+    Raises `ValueError` for more than `MAX_SCOPES`, and for one that is longer than 64 characters or that RFC 6749
+    section 3.3 does not allow.
+    """
     if len(scopes) > MAX_SCOPES or any(_SCOPE.fullmatch(scope) is None for scope in scopes):
         raise ValueError(
             f'The scope needs at most {MAX_SCOPES} words of 1 to 64 printable ASCII characters, without " and \\'
@@ -90,7 +94,7 @@ async def add(transaction: Transaction, client_id: str, scopes: tuple[str, ...],
 async def rotate_secret(transaction: Transaction, client_id: str, *, overlap: timedelta, now: datetime) -> str | None:
     """Return a new secret, shown only now; the old one stays valid for `overlap`. `None` if the client is unknown."""
     secret = client_secret.make()
-    # Without overlap the old digest goes: an end time would be compared with the clock of another replica.
+    # Without overlap the old digest is removed: an end time would be compared with the clock of another replica.
     previous = "secret_digest" if overlap > timedelta(0) else "NULL"
     changed = await transaction.fetch_one(
         f"UPDATE clients SET previous_digest = {previous}, previous_until = $1, secret_digest = $2"

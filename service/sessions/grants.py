@@ -1,7 +1,7 @@
 """What other programs do with tokens: refresh them, get their own, introspect them, revoke them.
 
-`web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. A caller that has
-a token of a user's session can refresh or end the session without client authentication.
+`web/tokens.py` has the OAuth 2.0 endpoints (RFC 6749, RFC 7009, RFC 7662) that call these methods. No
+client authentication is needed to refresh a session by its refresh token, or to end it by one of its tokens.
 """
 
 from collections.abc import Mapping

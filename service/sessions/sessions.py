@@ -252,7 +252,7 @@ async def end_noncompliant_page(
 
 
 async def find_live(database: Database, sid: str, *, policy: MfaPolicy, now: datetime) -> Session | None:
-    """Return the session if it exists, has neither ended nor expired, and satisfies the policy."""
+    """Return the session if it has neither ended nor expired, its user is enabled, and it satisfies the policy."""
     row = await database.fetch_one(
         f"SELECT {_COLUMNS} FROM sessions WHERE id = $1 AND {_IS_LIVE} AND {_USER_IS_ENABLED}{policy.guard}",
         sid, unix_seconds(now),

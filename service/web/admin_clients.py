@@ -30,7 +30,7 @@ class ClientAnswer(BaseModel):
     scopes: list[str]
     created_at: int
     previous_until: int | None = Field(
-        description="When the previous secret stops being valid, or stopped; null if there is none."
+        description="When the previous secret stops being valid, or stopped; null if the secret was never replaced."
     )
 
     @classmethod
