@@ -26,7 +26,7 @@ def _routes(sub: str, sid: str, name: str) -> list[tuple[str, str, dict[str, obj
         ("GET", user, None),
         ("PATCH", user, {"roles": [ROLE]}),
         ("PATCH", user, {"disabled": False}),
-        ("DELETE", f"/admin/users/{sub}x", None),  # of nobody: the attacker's own account is needed later
+        ("DELETE", f"/admin/users/{sub}x", None),  # no such user: the attacker's own account is needed later
         ("POST", f"{user}/password-reset", None),
         ("POST", f"{user}/reset-mfa", None),
         ("GET", f"{user}/sessions", None),

@@ -1,4 +1,4 @@
-"""Deletion: deleting an account must take its password and its second factor, and so must taking that back."""
+"""Deletion: deleting an account must require its password and its second factor, and so must restoring it."""
 
 import asyncio
 import time

@@ -1,7 +1,7 @@
-"""Forgery: hundreds of tokens that the service did not issue. Each must grant nothing, and none may make it fail.
+"""Forgery: hundreds of tokens that the service did not issue.
 
-The service must refuse each of them, except at `/revoke`, which may answer 200 to an unknown token (RFC 7009 section
-2.2) and must then change nothing.
+Each must grant nothing, and none may make the service fail. The service must refuse each of them, except at
+`/revoke`, which may answer 200 to an unknown token (RFC 7009 section 2.2) and must then change nothing.
 """
 
 from collections.abc import Iterable

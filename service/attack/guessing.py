@@ -154,7 +154,7 @@ async def passwords(context: Context) -> str:
 
 
 async def other_routes(context: Context) -> str:
-    """Try the username in capitals, with an invented device token, and at the other routes that check a password."""
+    """Try the username in capitals, with an invented device token, and at two other routes that check a password."""
     waiting, target = await exhausted_username(context), context.target
     name: dict[str, object] = {"username": waiting.username, "password": WRONG}
     tries: list[tuple[str, dict[str, object]]] = [

@@ -1,4 +1,7 @@
-"""Refresh: a session has one valid refresh token, an ended one stays ended, no foreign page uses its cookies."""
+"""Refresh: a session has one valid refresh token, and an ended session stays ended.
+
+No page of another origin can use the cookies of a session.
+"""
 
 import asyncio
 import time
