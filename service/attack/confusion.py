@@ -172,7 +172,7 @@ async def wrong_places(context: Context) -> str:
 
 
 async def foreign_objects(context: Context) -> str:
-    """A code, a QR code, a session and a factor of another user."""
+    """A code, a QR code, a session and a factor must be refused to another user."""
     enrolled_user, password_user, unconfirmed_user = (
         await context.people.enrolled_user(),
         await context.people.password_user(),
