@@ -25,6 +25,7 @@ from service.origin import Act
 from service.storage.database import Database, Row, Transaction
 from service.telemetry.event_names import EventName
 from service.telemetry.log import Detail, emit, warn
+from service.users import users
 
 RETENTION = timedelta(days=90)
 LISTED_EVENTS = 100
@@ -141,13 +142,15 @@ class Events:
         """Record an event after every third code in a row that was refused, after a right password or in a step-up.
 
         The code stays refused if the event cannot be recorded: without the database the event is in the log only.
+        Of a user who was deleted meanwhile nothing is recorded: `user.deleted` is the last event.
         """
         if failures % REFUSALS_PER_EVENT != 0:
             return
         event = EventName.CODE_REFUSED_REPEATEDLY
         try:
             async with self._database.begin() as transaction:
-                await self.record(transaction, event, user_id, act, failures=failures)
+                if await users.lock(transaction, user_id) is not None:
+                    await self.record(transaction, event, user_id, act, failures=failures)
         except StoreUnavailable:
             warn(event, sub=user_id, failures=failures, address=act.address)
 

@@ -240,7 +240,7 @@ class Templates:
         return variables
 
 
-_LINK_BEGINS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)", re.IGNORECASE)
+_LINK_BEGINS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """The places at which `show` breaks up what mail programs take for the beginning of a link."""
 
 

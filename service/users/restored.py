@@ -6,6 +6,9 @@ from service.clock import unix_seconds
 from service.storage.database import Database, Transaction
 from service.users.users import NOT_DELETED
 
+_IS_OPEN = "used_at IS NULL AND expires_at > $1"
+"""WHERE an invitation could be used at this time."""
+
 
 async def list_ids_after(database: Database, user_id: str, *, limit: int) -> list[str]:
     """Return the ids of the next accounts, in their order; the first ones after an empty text."""
@@ -30,10 +33,18 @@ async def advance_credential_versions(transaction: Transaction, id_range: tuple[
 
 
 async def revoke_open_invitations(transaction: Transaction, now: datetime, *, limit: int) -> list[str]:
-    """Delete invitations that could be used; return their ids, at most `limit`. The caller repeats it until none."""
+    """Delete invitations that could be used; return their ids, at most `limit`.
+
+    The caller repeats it until `has_open_invitations` says that there are none.
+    """
     rows = await transaction.fetch_all(
-        "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE used_at IS NULL AND expires_at > $1"
-        " ORDER BY id LIMIT $2) RETURNING id",
+        f"DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE {_IS_OPEN} ORDER BY id LIMIT $2)"
+        " RETURNING id",
         unix_seconds(now), limit,
     )  # fmt: skip
     return [str(row["id"]) for row in rows]
+
+
+async def has_open_invitations(database: Database, now: datetime) -> bool:
+    row = await database.fetch_one(f"SELECT 1 AS one FROM invitations WHERE {_IS_OPEN} LIMIT 1", unix_seconds(now))
+    return row is not None

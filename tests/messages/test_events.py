@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service.origin import OPERATOR
+from service.origin import OPERATOR, Act
 from tests.harness.clients import Client
 from tests.harness.people import PASSWORD, MovableClock, Person, sign_up
 from tests.harness.sessions import bearer, claims
@@ -70,6 +70,16 @@ async def test_wrong_codes_after_a_correct_password_are_an_event(
         clock.advance(seconds=wait)
         await alice.log_in(alice.wrong_code())
     assert 2 == names(await see(client, access)).count("code.refused_repeatedly")
+
+
+async def test_refused_codes_of_a_deleted_user_are_no_event(
+    client: Client, alice: Person, clock: MovableClock
+) -> None:
+    """The deletion may come between the code and the event: `user.deleted` stays the last one."""
+    user = await client.parts.administration.delete(alice.username, by=OPERATOR)
+    await client.parts.events.record_refusal(user.id, 3, Act(OPERATOR, clock()))
+    (last, *_) = await client.parts.events.list_latest(user.id)
+    assert "user.deleted" == last.event
 
 
 async def test_wrong_passwords_are_no_event(client: AsyncClient, alice: Person, clock: MovableClock) -> None:

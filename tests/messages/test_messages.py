@@ -696,6 +696,7 @@ HOSTILE = [
     '<script>alert(1)</script><img src=x onerror="x">',
     "https://evil.example/reset",
     "WWW.evil.example",
+    "_www.evil.example",
     "{{ link }}{% include 'x' %}",
     "\U0001f600" * 300,
     "- Time: 1970\n\n- IP address: 0.0.0.0",

@@ -11,9 +11,8 @@ messages are compared with that.
 
 In the model a round has two messages, not sixteen; a message holds up others for two attempts, not six; each wait
 and a lease last one time step; a link is valid for one and a notice for three. It leaves out superseded links,
-invitations, the pause after a refused round, clocks that differ, and transactions of other programs. It also leaves
-out the event `code.refused_repeatedly`, which the service records without a lock of the user or of a session, so that
-the law about the last event is not shown for it. No law is about the share of refused messages in a round.
+invitations, the pause after a refused round, clocks that differ, and transactions of other programs. No law is about
+the share of refused messages in a round.
 
 The laws and the rows are in `delivery_world.py`. Each `Flaw` breaks a law in one place.
 """

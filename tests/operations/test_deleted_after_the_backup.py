@@ -1,5 +1,6 @@
 """`keyturn restore-guard` for accounts that were deleted, and invitations that were used, after the backup."""
 
+import asyncio
 import json
 import logging
 import re
@@ -140,6 +141,24 @@ async def test_more_invitations_than_a_transaction_revokes(start: Start, clock: 
         left = await client.parts.database.fetch_one("SELECT COUNT(*) AS n FROM invitations")
         assert left is not None
         assert left["n"] == 10
+
+
+async def test_two_guards_at_once_leave_no_invitation(start: Start, clock: MovableClock) -> None:
+    """When the first one returns, none can be used, whichever of them revoked it; each has one event."""
+    async with start() as client:
+        moment = int(clock().timestamp())
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1450) "
+        async with client.parts.database.begin() as transaction:
+            await transaction.execute(
+                "INSERT INTO invitations (id, roles, created_at, created_by, expires_at)"
+                f" {numbers} SELECT 'i' || n, '', 0, 'it', 60 + {moment} FROM n"
+            )
+        guards = [asyncio.create_task(guard(client, clock)) for _ in range(2)]
+        await asyncio.wait(guards, return_when=asyncio.FIRST_COMPLETED)
+        left = await client.parts.database.fetch_one("SELECT COUNT(*) AS n FROM invitations")
+        assert left is not None
+        assert left["n"] == 0
+        assert sum([report.invitations for report in await asyncio.gather(*guards)]) == 1450
 
 
 async def test_the_command_of_the_guide_makes_the_list(
