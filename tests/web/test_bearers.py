@@ -28,6 +28,7 @@ BODIES = {
     ("post", "/email"): {"email": "alice@example.com", "password": PASSWORD},
     ("post", "/enable-mfa"): {"password": PASSWORD},
     ("delete", "/me"): {"password": PASSWORD},
+    ("patch", "/factors/{id}"): {"name": "Tablet"},
     ("patch", "/me"): {"locale": "de"},
     ("post", "/password"): {"current_password": PASSWORD, "new_password": "an entirely new passphrase"},
 }
