@@ -77,6 +77,7 @@ MUTANTS = (
     Mutant("users rename only their own authenticators", "service/factors/listing.py", "WHERE user_id = $2 AND id = $3", "WHERE $2 <> '' AND id = $3", "test_factor_names.py -k only_their_own"),
     Mutant("users rename the authenticator that they name", "service/factors/listing.py", "WHERE user_id = $2 AND id = $3", "WHERE user_id = $2 AND $3 <> ''", "test_factor_names.py -k renamed"),
     Mutant("renaming needs a fresh second factor", "service/web/mfa.py", "    @bearers.recent_user\n    async def patch_factor(", "    @bearers.user\n    async def patch_factor(", "test_factor_names.py -k only_their_own"),
+    Mutant("the same name again is no event", "service/accounts/own_factors.py", "if name != previous:", "if True:", "test_factor_names.py -k the_event"),
     Mutant("an account that changes meanwhile is not renamed", "service/accounts/own_factors.py", "if user is None or not await users.lock_if_current(transaction, user):", "if user is None:", "test_factor_names.py -k meanwhile"),
     Mutant("a new name is shown whole", "service/web/mfa.py", "class RenameBody(Body):\n    name: FactorName", "class RenameBody(Body):\n    name: str", "test_factor_names.py -k must_have_a_name"),
     Mutant("five authenticators", "service/factors/totp_authenticators.py", "MAX_AUTHENTICATORS = 5", "MAX_AUTHENTICATORS = 50", "test_factors.py"),

@@ -80,6 +80,7 @@ class OwnFactors:
     ) -> AuthenticatorSummary:
         """Give one of the bearer's authenticators another name, which changes nothing about access.
 
+        If it has this name already, no event is recorded, so that repeated requests do not fill the table of events.
         Raises `NotFound`; `InvalidToken` if the account is disabled, or changed at the same time.
         """
         _check_id(factor_id)
@@ -88,12 +89,14 @@ class OwnFactors:
         async with self._database.begin() as transaction:
             if user is None or not await users.lock_if_current(transaction, user):
                 raise InvalidToken
+            previous = await listing.find_name(transaction, user.id, factor_id)
             renamed = await listing.rename(transaction, user.id, factor_id, name)
             if renamed is None:
                 raise NotFound
-            details = {"factor": factor_id, "name": name, "sid": access.sid}
-            act = Act.of_user(user.id, now, caller)
-            await self._events.record(transaction, EventName.FACTOR_RENAMED, user.id, act, **details)
+            if name != previous:
+                details = {"factor": factor_id, "name": name, "sid": access.sid}
+                act = Act.of_user(user.id, now, caller)
+                await self._events.record(transaction, EventName.FACTOR_RENAMED, user.id, act, **details)
         return renamed
 
     async def replace_recovery_codes(self, access: AccessClaims) -> tuple[str, ...]:

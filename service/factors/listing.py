@@ -31,6 +31,13 @@ async def list_all(database: Database, user_id: str) -> list[AuthenticatorSummar
     return [_summary(row) for row in rows]
 
 
+async def find_name(transaction: Transaction, user_id: str, factor_id: str) -> str | None:
+    row = await transaction.fetch_one(
+        "SELECT name FROM totp_authenticators WHERE user_id = $1 AND id = $2", user_id, factor_id
+    )
+    return None if row is None else str(row["name"])
+
+
 async def rename(transaction: Transaction, user_id: str, factor_id: str, name: str) -> AuthenticatorSummary | None:
     """Give one of the user's authenticators another name, and return it; `None` if there is none."""
     row = await transaction.fetch_one(
