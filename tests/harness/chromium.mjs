@@ -7,7 +7,7 @@ import { chromium, firefox } from "playwright-core";
 const [engine, executablePath] = process.argv.slice(2);
 const browser = engine === "firefox"
   ? await firefox.launch({ executablePath, channel: "moz-firefox" }) // a Firefox of Mozilla's, by WebDriver BiDi
-  : await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  : await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 const axe = readFileSync(new URL("./node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const profiles = new Map();
 
@@ -16,7 +16,10 @@ const profiles = new Map();
 const OF_SCREENSHOTS = ["'sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA='", "policy: style-src-elem inline "];
 const isOfScreenshot = (text) => engine === "firefox" && OF_SCREENSHOTS.some((part) => text.includes(part));
 
-/** A profile has cookies and storage of its own, one page, and a list of what must not happen in it. */
+/**
+ * A profile has cookies and storage of its own, one page, a list of what must not happen in it (`faults`), and an
+ * object in which its steps leave values for later ones (`kept`).
+ */
 async function open(name, options) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", ...options });
   context.setDefaultTimeout(20_000);
@@ -34,7 +37,7 @@ async function open(name, options) {
       console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
     });
   });
-  const profile = { context, page, faults };
+  const profile = { context, page, faults, kept: {} };
   profiles.set(name, profile);
   return profile;
 }
@@ -53,8 +56,8 @@ async function run({ profile, options, script, values }) {
     await profiles.get(profile)?.context.close();
     return null;
   }
-  const { context, page, faults } = profiles.get(profile) ?? await open(profile, options);
-  return new Step("page", "context", "faults", "values", "violations", script)(page, context, faults, values, violations);
+  const { context, page, faults, kept } = profiles.get(profile) ?? await open(profile, options);
+  return new Step("page", "context", "faults", "values", "violations", "kept", script)(page, context, faults, values, violations, kept);
 }
 
 /** An error, with what the user sees at this moment. */

@@ -45,7 +45,10 @@ class Profile:
         self._browser, self._name, self._options = browser, name, options
 
     def run(self, script: str, **values: Any) -> Any:
-        """Run the body of an asynchronous function of `page`, `context`, `faults`, `violations` and `values`."""
+        """Run the body of an asynchronous function of `page`, `context`, `faults`, `violations`, `kept`, `values`.
+
+        Steps leave values for later ones in `kept`, an object of this profile: all profiles share one global object.
+        """
         return self._browser.send(self._name, self._options, script, values)
 
     def open(self, url: str) -> None:
@@ -110,8 +113,13 @@ class Profile:
 
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
-    """Start Chromium. Where it or npm is absent: skip, or fail in CI."""
-    with _driven("chromium", find_program("chromium"), folder) as browser:
+    """Start Chromium. Where it or npm is absent: skip, or fail in CI.
+
+    Debian's `chromium-headless-shell` has the same engine and no window: the tests take three fifths of the processor
+    time that they take with `chromium`, which is used where the former is not installed.
+    """
+    program = shutil.which("chromium-headless-shell") or find_program("chromium")
+    with _driven("chromium", program, folder) as browser:
         yield browser
 
 

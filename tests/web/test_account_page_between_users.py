@@ -97,8 +97,8 @@ def test_a_dialog_ends_with_its_session(site: Site) -> None:
     pia.at.follow("Your data")
     pia.at.press("Delete the account…")
     pia.at.see("Delete the account")
-    pia.at.run("globalThis.tab = await context.newPage(); await tab.goto(values.url)", url=f"{site.page}#security")
-    pia.at.run("await globalThis.tab.getByRole('button', { name: 'Log out' }).click()")
+    pia.at.run("kept.tab = await context.newPage(); await kept.tab.goto(values.url)", url=f"{site.page}#security")
+    pia.at.run("await kept.tab.getByRole('button', { name: 'Log out' }).click()")
     pia.at.run("await page.getByText('Your session has ended.').first().waitFor({ state: 'attached' })")
     assert 0 == pia.at.run("return page.locator('dialog').count()")
     pia.at.heading("Log in")
@@ -161,14 +161,14 @@ def test_a_request_of_one_user_is_not_repeated_as_another(site: Site) -> None:
     ulf.at.follow("Your data")
     ulf.at.run(APPLICATION, credentials={"username": val.username, "password": val.password})
     ulf.at.run(
-        "globalThis.sent = []; page.on('request', (request) => globalThis.sent.push(request.method()))",
+        "kept.sent = []; page.on('request', (request) => kept.sent.push(request.method()))",
     )
     ulf.at.press("Delete the account…")
     ulf.at.fill(password=ulf.password)
     ulf.at.press("Delete the account")
     ulf.at.see("Another user is logged in in this browser now.")
     ulf.at.heading("Your data")
-    assert 1 == ulf.at.run("return globalThis.sent.filter((method) => method === 'DELETE').length")
+    assert 1 == ulf.at.run("return kept.sent.filter((method) => method === 'DELETE').length")
     ulf.at.follow("Overview")
     ulf.at.heading("Hello, val")
     assert "Another user" not in ulf.at.text()

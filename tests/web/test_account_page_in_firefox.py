@@ -35,7 +35,7 @@ def test_a_session_that_two_tabs_share(site: Site) -> None:
     )
     fay.at.run(
         """
-        globalThis.tab = await context.newPage();
+        const tab = await context.newPage();
         await tab.goto(values.url);
         await tab.getByRole("heading", { name: "Security" }).waitFor();
         await tab.getByRole("button", { name: "Log out" }).click();

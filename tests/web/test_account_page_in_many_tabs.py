@@ -24,24 +24,24 @@ await context.addInitScript((missing) => {
   if (missing.includes("locks")) Object.defineProperty(navigator, "locks", { value: undefined });
   if (missing.includes("BroadcastChannel")) delete globalThis.BroadcastChannel;
 }, values.missing);
-globalThis.tabs = await Promise.all(Array.from({ length: values.count }, async () => {
+kept.tabs = await Promise.all(Array.from({ length: values.count }, async () => {
   const tab = await context.newPage();
   const cdp = await context.newCDPSession(tab);
   const slow = { offline: false, latency: 200, downloadThroughput: 100_000, uploadThroughput: 20_000 };
   await cdp.send("Network.emulateNetworkConditions", slow);
   return { tab, cdp };
 }));
-await Promise.all(tabs.map(async ({ tab }) => {
+await Promise.all(kept.tabs.map(async ({ tab }) => {
   await tab.goto(values.url);
   await tab.getByRole("heading", { name: `Hello, ${values.user}` }).waitFor();
 }));
 """
 
-AGE = "await Promise.all(tabs.map(({ tab }) => tab.evaluate((ms) => { globalThis.late += ms; }, values.ms)))"
+AGE = "await Promise.all(kept.tabs.map(({ tab }) => tab.evaluate((ms) => { globalThis.late += ms; }, values.ms)))"
 """Let time pass in every tab."""
 
 SHOW = """
-const shown = tabs.slice(values.first).map(async ({ tab }) => {
+const shown = kept.tabs.slice(values.first).map(async ({ tab }) => {
   await tab.evaluate((view) => { location.hash = view; }, values.view);
   await tab.getByRole("heading", { name: values.heading, level: 1, exact: true }).waitFor();
   await tab.locator("main .items li").first().waitFor();
@@ -50,8 +50,8 @@ const shown = tabs.slice(values.first).map(async ({ tab }) => {
 """
 """Open a view in the tabs from `first` on, and expect what only a logged-in user sees there."""
 
-FREEZE = "await tabs[0].cdp.send('Page.setWebLifecycleState', { state: 'frozen' });"
-THAW = "await tabs[0].cdp.send('Page.setWebLifecycleState', { state: 'active' });"
+FREEZE = "await kept.tabs[0].cdp.send('Page.setWebLifecycleState', { state: 'frozen' });"
+THAW = "await kept.tabs[0].cdp.send('Page.setWebLifecycleState', { state: 'active' });"
 
 SESSIONS = {"view": "sessions", "heading": "Sessions"}
 ACTIVITY = {"view": "activity", "heading": "Activity"}
@@ -112,8 +112,8 @@ def test_a_tab_that_is_frozen_while_it_refreshes_ends_no_session(site: Site) -> 
     age(site, bob)
     bob.at.run(
         f"""
-        const begun = tabs[0].tab.waitForRequest("**/token");
-        await tabs[0].tab.evaluate(() => {{ location.hash = "sessions"; }});
+        const begun = kept.tabs[0].tab.waitForRequest("**/token");
+        await kept.tabs[0].tab.evaluate(() => {{ location.hash = "sessions"; }});
         await begun;
         {FREEZE}
         {SHOW}

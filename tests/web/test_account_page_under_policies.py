@@ -169,8 +169,8 @@ def test_recovery_codes_are_printed(site: Site) -> None:
     eli = invited_user(site, "eli")
     eli.at.run(
         """
-        globalThis.printed = 0;
-        await page.exposeFunction("print", () => { globalThis.printed += 1; });
+        kept.printed = 0;
+        await page.exposeFunction("print", () => { kept.printed += 1; });
         """
     )
     eli.at.open(site.page)
@@ -183,7 +183,7 @@ def test_recovery_codes_are_printed(site: Site) -> None:
         codes = eli.at.run("return page.locator('.codes li').allInnerTexts()")
         assert 10 == len(codes)
         eli.at.press("Print")
-        assert printed == eli.at.run("return globalThis.printed")
+        assert printed == eli.at.run("return kept.printed")
         assert ["Recovery codes", EXPLANATION, *codes] == eli.at.run(PRINTED)
         eli.at.run("await page.locator('input[name=saved]').check()")
         eli.at.press("Continue")

@@ -163,9 +163,9 @@ def use_the_examples(shop: Shop) -> None:
         at.run(status, text=text)
     at.run(
         """
-        globalThis.tab = await context.newPage();
-        await tab.goto(`${values.origin}/react.html`);
-        await tab.getByText("ann").getByRole("button", { name: "Log out" }).waitFor();
+        kept.tab = await context.newPage();
+        await kept.tab.goto(`${values.origin}/react.html`);
+        await kept.tab.getByText("ann").getByRole("button", { name: "Log out" }).waitFor();
         await page.goto(`${values.origin}/payment.html`);
         """,
         origin=shop.origin,
@@ -178,7 +178,7 @@ def use_the_examples(shop: Shop) -> None:
     at.run("await page.getByText('ann').getByRole('button', { name: 'Log out' }).waitFor()")
     at.press("Log out")
     at.see("Log in")
-    at.run("await globalThis.tab.getByText('Log in').waitFor()")
+    at.run("await kept.tab.getByText('Log in').waitFor()")
     at.run("await page.reload()")
     at.see("Log in")
     assert [] == at.run("return context.cookies()")
