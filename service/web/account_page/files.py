@@ -9,7 +9,7 @@ import html
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from string import Template
@@ -58,17 +58,9 @@ class PageFiles:
 
         All files are compressed here, at the start, which takes some 10 ms: no request waits for it.
         """
-
-        def make(content: bytes, suffix: str) -> PageFile:
-            return PageFile(content, MEDIA_TYPES[suffix], compress(content))
-
-        files = {
-            str(path.relative_to(STATIC)): make(path.read_bytes(), path.suffix)
-            for path in sorted(STATIC.rglob("*.*"))
-            if path.name != DOCUMENT
-        }
+        files = dict(_read_static(compress))
         if style is not None:
-            files["brand.css"] = make(style.encode(), ".css")
+            files["brand.css"] = _make(style.encode(), ".css", compress)
         self.files: Mapping[str, PageFile] = files
         summary = sha256()
         for path, file in files.items():
@@ -87,4 +79,18 @@ class PageFiles:
             links="\n".join(links).format(*[self.folder] * len(links)),
             folder=self.folder,
         )
-        self.document = make(document.encode(), ".html")
+        self.document = _make(document.encode(), ".html", compress)
+
+
+def _make(content: bytes, suffix: str, compress: Compress) -> PageFile:
+    return PageFile(content, MEDIA_TYPES[suffix], compress(content))
+
+
+@cache
+def _read_static(compress: Compress) -> Mapping[str, PageFile]:
+    """Return the files of this folder by their paths. A process reads and compresses them once."""
+    return {
+        str(path.relative_to(STATIC)): _make(path.read_bytes(), path.suffix, compress)
+        for path in sorted(STATIC.rglob("*.*"))
+        if path.name != DOCUMENT
+    }
