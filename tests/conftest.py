@@ -1,6 +1,7 @@
 """Fixtures: services with embedded settings (SQLite, in process) and production settings (PostgreSQL, Redis)."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ share_adapters()
 complete_routes_late()
 read_authorities_once()
 
+
+HASH_QUEUE = 64
+"""Password hashes that may wait, unless a test sets it: a slow machine must not refuse what a fast one accepts."""
 
 WORKING_DATA = REPOSITORY / "data"
 """The data folder of a service that is started here without KEYTURN_DATA_DIR. Tests have folders of their own."""
@@ -109,7 +113,7 @@ def open_client(clock: MovableClock) -> Opener:
         timeouts: StoreTimeouts = PATIENT,
         waits: Waits = WAITS,
     ) -> AsyncIterator[Client]:
-        chosen = Settings(**settings)
+        chosen = Settings(**{"hash_queue": HASH_QUEUE, **settings})
         if chosen.database_url is None:
             make_schema(chosen)
         watch = Watch()
@@ -208,6 +212,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the slowest files come first."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the garbage collector from looking at what is loaded now: it stays until the end of the run."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
