@@ -36,7 +36,7 @@ class Checked(Protocol):
 
     @property
     def locks_user(self) -> bool:
-        """Whether the user's row must be locked before the proof is consumed, because several rows change."""
+        """Whether the user's row must be locked before the proof is consumed, because several rows may change."""
 
 
 class Kind(Protocol):

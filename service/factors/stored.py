@@ -23,7 +23,7 @@ class StoredAuthenticator:
     offset_steps: int
     """By how many steps the window of acceptable codes is shifted."""
     drift_steps: int
-    """By how many steps its clock was ahead at its last accepted code."""
+    """By how many steps its clock was ahead at its last accepted code; negative: behind."""
     out_of_step_reported_at: int
     is_weak: bool
     budget: Budget

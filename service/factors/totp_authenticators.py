@@ -12,11 +12,12 @@ Every path that takes a code keeps this order:
    Its row count is the answer (law 2: a code is consumed, not checked). The accepted steps of an
    authenticator strictly increase, for ever.
 
-A code of an authenticator with a wrong clock is reported as such, once; the column `told_at` has the time of the
-report (0: none that counts). A code of the ordinary window is reported too if the stored offset leads elsewhere.
-Reporting consumes its step as accepting would, so that a guesser learns nothing that can be used later. The very next
-code of the same clock re-aligns the authenticator (RFC 6238 section 6): from then on `offset_steps` shifts its
-window. The middle of the shifted window is at most `totp.MAX_DRIFT_STEPS` steps outside the ordinary window.
+A correct code outside the window, but at most `totp.MAX_DRIFT_STEPS` steps outside the ordinary window, is refused
+and reported as out of step. The report consumes the step, so each code is reported once at most, and a guesser learns
+nothing that can be used later. `told_at` is the time of the last report (0: none since the last accepted code or
+restore). A code that would be accepted without the stored offset, but is outside the shifted window, is reported too:
+the clock was corrected. The very next code of the same clock re-aligns the authenticator (RFC 6238 section 6): from
+then on `offset_steps` shifts its window. Its middle is at most `MAX_DRIFT_STEPS` steps outside the ordinary window.
 
 The shared secret of an authenticator is stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
@@ -96,7 +97,7 @@ class MatchedCode:
     charged_ids: tuple[str, ...]
     """The authenticators whose budgets were charged for this attempt."""
     locks_user: bool = False
-    """Whether the user has several authenticators, so that consuming the code changes several rows."""
+    """Whether the code was given for several authenticators, so that consuming it may change several rows."""
 
     @property
     def claim(self) -> str:
@@ -206,7 +207,7 @@ class TotpAuthenticators:
 
     @asynccontextmanager
     async def released_if_unavailable(self, checked: MatchedCode) -> AsyncIterator[None]:
-        """Release the claim if the database fails in the transaction inside the block, which consumes the code.
+        """The block has the transaction that consumes the code. If the database fails in it, release the claim.
 
         The answer is then 503 and "try again": with the claim, the same code would be refused as used although
         nothing was granted. If it was granted and only the answer of the database was lost, `consume` refuses it.

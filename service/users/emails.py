@@ -1,9 +1,9 @@
 """The e-mail address of an account: requested, then confirmed, cancelled or removed.
 
-A requested address is in `new_email`, and the time of the request in `new_email_at`. It is used for nothing but the
-message that asks for its confirmation; the confirmed address, `email`, stays until then. A use of a link is one
-guarded UPDATE of the user's row, so that of two uses one succeeds (law 16: derive, do not store; consume with one
-statement).
+A requested address is in `new_email`, and the time of the request in `new_email_at`. It gets the message that asks
+for its confirmation, and no other; the link that refuses it has its digest. The confirmed address, `email`, stays
+until then. A use of a link is one guarded UPDATE of the user's row, so that of two uses one succeeds (law 16: derive,
+do not store; consume with one statement).
 """
 
 from datetime import datetime
@@ -30,7 +30,10 @@ async def request(transaction: Transaction, user: User, address: str, now: datet
 
 
 async def consume_request(transaction: Transaction, user_id: str, address: str, *, requested_at: int) -> User | None:
-    """Lock the user's row and end this request; return the user, or `None` if it was replaced or has ended."""
+    """Lock the user's row and clear the requested address. Return the user.
+
+    Return `None` if that request was replaced or has ended, or if the account is disabled.
+    """
     return from_row(
         await transaction.fetch_one(
             "UPDATE users SET new_email = NULL, new_email_at = NULL"

@@ -20,7 +20,7 @@ class PasswordPolicy:
     """Characters that a password needs beside a second factor: one that the user has, has begun to enrol, or must
     enrol at the next login."""
     alone: int
-    """Characters that it needs otherwise: at least as many."""
+    """Characters that a password needs otherwise: never fewer than `with_second_factor`, which the settings check."""
     breached: BreachedPasswords | None = None
     """The list of leaked passwords, if there is one."""
 
@@ -51,7 +51,7 @@ class PasswordPolicy:
         """Raise `WeakPassword` unless a user with this username, second factor and roles may choose the password.
 
         Characters are Unicode code points of the normal form. The whole password is compared with the list of common
-        passwords; no composition is required.
+        passwords. No kind of character, such as digits, is required.
         """
         needed = self.with_second_factor if has_second_factor or self.mfa.applies_to(roles) else self.alone
         too_short = f"The password needs at least {needed} characters."
@@ -70,8 +70,9 @@ _common_once = threading.Lock()
 
 
 def _is_common(password: str) -> bool:
-    """Return whether the password is on the list of 30,000 in zxcvbn, a package that rates passwords.
+    """Return whether the password is on the list of zxcvbn, a package that rates passwords.
 
+    Of the 30,000 on the list only those of 8 characters or more are compared: shorter passwords are refused before.
     The first call reads the list, off the event loop.
     """
     global _common  # noqa: PLW0603 -- constant after the first call; reading the list at import would take 50 ms

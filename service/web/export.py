@@ -83,13 +83,16 @@ class ExportedAuthenticator(BaseModel):
     created_at: int
     confirmed_at: int | None
     last_used_at: int | None
-    last_step: int = Field(description="The newest time step whose code was accepted or reported as out of step.")
+    last_step: int = Field(
+        description="The newest time step that counts as used: its code was accepted or reported as out of step, or "
+        "an import or the restore guard set it."
+    )
     offset_steps: int = Field(description="By how many steps its window of acceptable codes is shifted.")
     offset_seconds: int = Field(
         description="By how many seconds its clock was ahead at its last accepted code; negative: behind."
     )
     out_of_step_reported_at: int = Field(
-        description="When a code was reported as out of step; 0: not since the last accepted code."
+        description="When a code was reported as out of step; 0: not since the last accepted code or restore."
     )
     weak_secret: bool
     budget: ExportedBudget

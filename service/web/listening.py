@@ -23,10 +23,13 @@ _BOTH: dict[str, list[Address]] = {
     "localhost": [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")],
 }
 _ABSENT_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+"""Errors of a family of addresses that this machine does not have."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
     """Bind a socket for each address of `host`, without listening yet. Port 0 chooses a free port, the same for all.
+
+    Of `::` and `localhost`, a family that this machine does not have is left out.
 
     Raises `ConfigurationError` if an address is unknown or does not belong to this machine, or if its port is taken
     or not permitted.
@@ -68,7 +71,8 @@ def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
 
 _SO_ATTACH_FILTER = 26
 _ONLY_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-"""Classic BPF: load the flags of the TCP header; drop the packet if of SYN and ACK only SYN is set; else pass it."""
+"""Classic BPF (bytecode by which the kernel filters packets): load the flags of the TCP header; drop the packet if
+SYN is set and ACK is not; else pass it."""
 
 
 def refuse_new_connections(sockets: Sequence[socket.socket]) -> None:

@@ -6,6 +6,8 @@ from tests.harness.servers import REPOSITORY
 
 SERVICE = REPOSITORY / "service"
 PAGE = (REPOSITORY / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+DECISIONS = REPOSITORY / "docs" / "decisions"
+RECORDS = [file for file in sorted(DECISIONS.glob("*.md")) if file.name != "index.md"]
 LISTED_AS_A_WHOLE = ("attack/", "cli/", "operations/doctor/", "storage/migrations/")
 
 
@@ -30,8 +32,15 @@ def test_every_file_that_the_explanations_name_exists() -> None:
 
 def test_the_index_of_the_decisions_is_complete() -> None:
     """It has the number and the title of each record, in order."""
-    folder = REPOSITORY / "docs" / "decisions"
-    records = [file for file in sorted(folder.glob("*.md")) if file.name != "index.md"]
-    titles = [(file.name, file.read_text("utf-8").splitlines()[0].partition(". ")[2]) for file in records]
-    index = re.findall(r"^\| \d+ \| \[(.*)\]\((.*)\) \|", (folder / "index.md").read_text("utf-8"), re.MULTILINE)
+    titles = [(file.name, file.read_text("utf-8").splitlines()[0].partition(". ")[2]) for file in RECORDS]
+    index = re.findall(r"^\| \d+ \| \[(.*)\]\((.*)\) \|", (DECISIONS / "index.md").read_text("utf-8"), re.MULTILINE)
     assert titles == [(name, title) for title, name in index]
+
+
+def test_every_decision_has_the_parts_that_the_index_promises() -> None:
+    """They are the question, the decision, and what was given up for it or follows from it."""
+    for record in RECORDS:
+        parts = re.findall(r"^\*\*([A-Z][a-z ]+)\.\*\*", record.read_text("utf-8"), re.MULTILINE)
+        assert "Question" == parts[0], record.name
+        assert "Decision" in parts, record.name
+        assert {"Given up", "Consequences"} & set(parts), record.name

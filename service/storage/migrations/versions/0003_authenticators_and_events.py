@@ -1,4 +1,4 @@
-"""Add several authenticators per user, drift of their clocks, recorded events, their outbox, and delayed recovery."""
+"""Add several authenticators per user, clock drift, delayed recovery, and events with columns for their delivery."""
 
 from alembic import op
 
@@ -10,7 +10,8 @@ _NEW_COLUMNS = (
     "last_used_at BIGINT",
     # The offset of the authenticator's clock, in time steps, by which its window is shifted after a re-alignment.
     "offset_steps BIGINT NOT NULL DEFAULT 0",
-    # By how many time steps the clock was ahead at the last accepted code; it may be less than the window allows.
+    # By how many time steps the clock was ahead at the last accepted code (negative: behind). It
+    # differs from `offset_steps` by at most KEYTURN_TOTP_SKEW_STEPS.
     "drift_steps BIGINT NOT NULL DEFAULT 0",
     # When a refused code was reported as out of step; 0 if none was since the last accepted code.
     "told_at BIGINT NOT NULL DEFAULT 0",
