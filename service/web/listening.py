@@ -25,6 +25,13 @@ _BOTH: dict[str, list[Address]] = {
 _ABSENT_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 """Errors of a family of addresses that this machine does not have."""
 
+MAX_REPETITIONS = 10
+"""How often another free port is chosen after one that is not free at every address of the host."""
+
+
+class _PortTaken(ConfigurationError):
+    """Another program has the port."""
+
 
 def bind(host: str, port: int) -> list[socket.socket]:
     """Bind a socket for each address of `host`, without listening yet. Port 0 chooses a free port, the same for all.
@@ -34,16 +41,27 @@ def bind(host: str, port: int) -> list[socket.socket]:
     Raises `ConfigurationError` if an address is unknown or does not belong to this machine, or if its port is taken
     or not permitted.
     """
+    addresses = _addresses(host)
+    for _ in range(MAX_REPETITIONS if port == 0 else 0):
+        with suppress(_PortTaken):  # the system chose it at the first address, and a later one does not have it
+            return _bind_all(host, addresses, port)
+    return _bind_all(host, addresses, port)
+
+
+def _bind_all(host: str, addresses: list[Address], port: int) -> list[socket.socket]:
+    """Bind a socket for each address. The port that 0 chooses at the first address is that of all."""
     is_pair = host in _BOTH
     with ExitStack() as stack:
         bound: list[socket.socket] = []
         absent: OSError | None = None
-        for family, address in _addresses(host):
+        for family, address in addresses:
+            tried = bound[0].getsockname()[1] if bound else port
             try:
-                listener = stack.enter_context(_bind(family, address, bound[0].getsockname()[1] if bound else port))
+                listener = stack.enter_context(_bind(family, address, tried))
             except OSError as error:
                 if not is_pair or error.errno not in _ABSENT_FAMILY:
-                    raise ConfigurationError(_sentence(error, address, port)) from None
+                    refusal = _PortTaken if error.errno == errno.EADDRINUSE else ConfigurationError
+                    raise refusal(_sentence(error, address, tried)) from None
                 absent = error  # this machine has one of the two families only
             else:
                 bound.append(listener)
@@ -63,9 +81,13 @@ def accept_all(sockets: Sequence[socket.socket]) -> list[socket.socket]:
     """Accept the connections that the kernel holds for these sockets. Closing the sockets would reset them."""
     accepted = []
     for listener in sockets:
-        with suppress(OSError):  # EAGAIN: no connection is left
-            while True:
+        while True:
+            try:
                 accepted.append(listener.accept()[0])
+            except ConnectionAbortedError:  # its client has left; others may wait behind it
+                continue
+            except OSError:  # EAGAIN: none is left. Others, such as EMFILE, would be the same at the next attempt
+                break
     return accepted
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from service.environment import read_settings
 from service.errors import ConfigurationError
-from service.web.listening import bind, urls
+from service.web.listening import accept_all, bind, urls
 from tests.harness.ports import free_port
 from tests.harness.servers import REPOSITORY, keyturn
 
@@ -127,6 +127,80 @@ def test_a_port_in_use_is_refused_with_a_sentence() -> None:
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "localhost", "::"):
             assert re.match(rf"KEYTURN_PORT: another program has port {port} of ", refusal(host, port)), host
+
+
+@contextlib.contextmanager
+def another_program(monkeypatch: pytest.MonkeyPatch, *, takes: int) -> Iterator[list[int]]:
+    """Let another program take the port at ::1 before the service binds it, so many times. Yield these ports."""
+    bind_socket, taken = socket.socket.bind, list[int]()
+
+    def bind_after_the_other(listener: socket.socket, address: Any) -> None:
+        if listener.family == socket.AF_INET6 and len(taken) < takes:
+            bind_socket(others.enter_context(socket.socket(socket.AF_INET6)), address)
+            taken.append(address[1])
+        bind_socket(listener, address)
+
+    with contextlib.ExitStack() as others, monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "bind", bind_after_the_other)
+        yield taken
+
+
+@needs_ipv6
+def test_port_0_chooses_a_port_that_is_free_at_each_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another program has the chosen port at the second address, the service chooses again."""
+    with another_program(monkeypatch, takes=3) as taken, bound("localhost") as sockets:
+        (port,) = {listener.getsockname()[1] for listener in sockets}
+        assert (3, 2) == (len(taken), len(sockets))
+        assert port not in taken
+
+
+@needs_ipv6
+def test_a_port_that_was_chosen_is_named_if_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some attempts the service does not start; the sentence has the last port that it tried, not 0."""
+    with another_program(monkeypatch, takes=1000) as taken:
+        sentence = refusal("localhost", 0)
+    assert sentence.startswith(f"KEYTURN_PORT: another program has port {taken[-1]} of ::1.")
+    assert 0 not in taken
+    assert len(taken) < 100
+
+
+class FailingListener(socket.socket):
+    """A listening socket at which the kernel reports errors before it gives a connection."""
+
+    def __init__(self, *errors: int) -> None:
+        super().__init__()
+        self.errors = list(errors)
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+        self.setblocking(False)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.errors:
+            raise OSError((error := self.errors.pop(0)), os.strerror(error))
+        return super().accept()
+
+
+@pytest.mark.parametrize(
+    ("errors", "accepted"),
+    [
+        ([], 2),
+        ([errno.ECONNABORTED, errno.ECONNABORTED], 2),
+        ([errno.EMFILE] * 1000, 0),
+        ([errno.ECONNABORTED, errno.EMFILE], 0),
+    ],
+    ids=["none", "aborted", "no_descriptors", "both"],
+)
+def test_a_connection_that_its_client_aborted_hides_no_other(errors: list[int], accepted: int) -> None:
+    """The connections after it are accepted. Any other error ends the listener's turn at once, and no other's."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(FailingListener(*given)) for given in (errors, [])]
+        for listener in listeners:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(listener.getsockname()))
+        found = [stack.enter_context(connection) for connection in accept_all(listeners)]
+        ports = [connection.getsockname()[1] for connection in found]
+        assert [accepted, 2] == [ports.count(listener.getsockname()[1]) for listener in listeners]
+        assert len(listeners[0].errors) in {0, 999}
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "nowhere.invalid"])
