@@ -3,8 +3,8 @@
 Every path that takes a code keeps this order:
 
 1. `check` *reserves*: one UPDATE for each authenticator charges the attempt before the code is checked; an
-   authenticator that waits is not checked (law 4: reserve, then verify; law 6: codes are budgeted per factor in SQL).
-   The charge commits on its own, so that no rollback removes it.
+   authenticator that waits is neither charged nor checked (law 4: reserve, then verify; law 6: codes are budgeted per
+   factor in SQL). The charge commits on its own, so that no rollback removes it.
 2. Then it *matches*, without side effects: it finds the time step of the code, or none.
 3. Then it *claims* that step in the ephemeral store. This refuses a replay fast (law 3: Redis records used time steps
    too, to refuse fast), and proves nothing.
