@@ -100,7 +100,7 @@ def routes(web: WebContext) -> APIRouter:
         responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(READ_USERS, writes=False)
-    async def get_invitation(_actor: Actor, id: InvitationId) -> InvitationAnswer:  # noqa: A002 -- the contract's name
+    async def get_invitation(_actor: Actor, id: InvitationId) -> InvitationAnswer:  # noqa: A002 -- the API's name
         return InvitationAnswer.of(await invitations.get(id))
 
     @router.delete(
@@ -111,7 +111,7 @@ def routes(web: WebContext) -> APIRouter:
         responses=error_responses(401, 403, 404, 422),
     )
     @bearers.administrator(WRITE_USERS, writes=True)
-    async def delete_invitation(actor: Actor, id: InvitationId) -> Response:  # noqa: A002 -- the contract's name
+    async def delete_invitation(actor: Actor, id: InvitationId) -> Response:  # noqa: A002 -- the API's name
         await invitations.revoke(id, Act(actor, parts.clock()))
         return Response(status_code=204)
 

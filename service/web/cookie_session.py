@@ -10,7 +10,7 @@ Three things prevent cross-site request forgery:
 
 - The header forces a preflight, which only allowed origins pass.
 - `SameSite=Strict`: a browser does not send the cookies with requests from other sites.
-- This module compares `Origin` itself, because the first two do not suffice: a gateway may answer preflights, and all
+- This module compares `Origin` itself, because the first two do not suffice: a proxy may answer preflights, and all
   hosts of one domain are the same site.
 
 An unusable refresh cookie is an error, because the request needs it. An unusable device cookie counts as no device
@@ -179,7 +179,7 @@ def _has_one_origin(request: Request) -> bool:
 def _values_of(name: str, request: Request) -> list[str]:
     """Return the values of every cookie with this name (RFC 6265 section 5.4). Names are case-sensitive.
 
-    HTTP/2 splits the header into several lines, and a gateway may not join them (RFC 9113 section 8.2.3).
+    HTTP/2 splits the header into several lines, and a proxy may not join them (RFC 9113 section 8.2.3).
     """
     pairs = (
         pair.strip(" \t").partition("=") for line in request.headers.getlist("cookie") for pair in line.split(";")

@@ -43,9 +43,10 @@ class Credentials:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Read the parameters of the body: at most 32, each with `=`.
+    """Read the parameters of the body. One with an empty value is omitted (RFC 6749 section 3.2).
 
-    A parameter with an empty value is omitted (RFC 6749 section 3.2). Raises `InvalidOAuthRequest` otherwise.
+    Raises `InvalidOAuthRequest` for more than 32 parameters, one without `=`, one that is given twice, or a body that
+    is not ASCII; 415 for another content type; and what `read_body` does.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
@@ -69,7 +70,7 @@ def require_parameter(form: Mapping[str, str], name: str) -> str:
 
 
 def credentials(request: Request, form: Mapping[str, str]) -> Credentials:
-    """Read the client's credentials, from Basic or from the form, never from both (RFC 6749 section 2.3.1).
+    """Read the client's credentials, from Basic or from the form, never from both (RFC 6749 sections 2.3 and 2.3.1).
 
     An empty secret counts as no secret: a client may omit an empty secret, and a public client may send one.
     """

@@ -18,7 +18,7 @@ def write() -> str:
     spec = document()
     parts = [
         paragraph(
-            "The whole contract, with schemas and examples, is in `openapi.json` in the repository, and at "
+            "The whole API, with schemas and examples, is in `openapi.json` in the repository, and at "
             "`/docs` where `KEYTURN_DOCS` allows it. [Errors](errors.md) says what a caller does about a problem. "
             "The lists of problems below leave out what does not depend on the operation, such as 405, 413 and 503."
         ),

@@ -1,4 +1,4 @@
-"""One contract for both databases. Then: several processes, cancellation, and outages."""
+"""One suite for both databases. Then: several processes, cancellation, and outages."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""One contract for every ephemeral store: in process, fakeredis, a real Redis, its Sentinel, its Cluster.
+"""One suite for every ephemeral store: in process, fakeredis, a real Redis, its Sentinel, its Cluster.
 
 Then random sequences compare the two implementations, and tests cover the fallback while Redis is unavailable.
 """

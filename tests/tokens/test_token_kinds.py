@@ -23,7 +23,7 @@ ADMITTED = {
     ("refresh", "/token"), ("access", "/email"), ("access", "/me/export"), ("restoring", "/login-2fa"),
     ("restoring", "/qrcode/{username}"), ("restoring", "/qrcode/{username}/secret"),
 }  # fmt: skip
-"""The routes of each kind by the contract. (A pending token of a confirmed authenticator gets 404 at /qrcode.)"""
+"""The routes of each kind by the API. (A pending token of a confirmed authenticator gets 404 at /qrcode.)"""
 
 PUBLIC = {"/signup", "/login", "/disable-mfa", "/revoke", "/me/restore", "/email/confirm", "/email/cancel",
           "/password-reset", "/password-reset/confirm", "/livez", "/readyz", "/metrics", "/.well-known/jwks.json",
