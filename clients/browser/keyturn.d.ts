@@ -36,9 +36,10 @@ export interface FieldProblem {
 export class KeyturnError extends Error {
   constructor(code: string, message?: string, details?: Partial<KeyturnErrorDetails>);
   /**
-   * A code of the service (docs/reference/errors.md), or one of this module: `network` (no answer), `login_required`
-   * (no session), `user_changed` (another user has logged in in another tab; the request was not sent as that user),
-   * `no_pending_token` (nothing waits for a code), `http_error` (an answer that is not the service's).
+   * A code of the service (docs/reference/errors.md), or one of this module: `network` (no answer, or one whose body
+   * could not be read), `login_required` (no session), `user_changed` (another user has logged in in another tab;
+   * the request was not sent as that user), `no_pending_token` (nothing waits for a code of this user),
+   * `http_error` (an answer that is not the service's).
    */
   readonly code: string;
   /** The status of the answer; 0 if there was none. */
@@ -203,7 +204,12 @@ export interface RequestOptions {
   timeout?: number;
 }
 
-/** Operations reject with `KeyturnError`, except a `fetch` that was aborted. No function needs `this`. */
+/**
+ * Operations reject with `KeyturnError`, except a `fetch` that was aborted or has invalid arguments (`TypeError`).
+ * The operation that discovers the end of the session rejects with the code of the service (`invalid_grant`, or
+ * `invalid_token` for an access token that is refused twice), later ones with `login_required`. No function needs
+ * `this`.
+ */
 export interface Keyturn {
   /** The user: `null` if nobody is logged in, `undefined` before that is known. The same object until it changes. */
   readonly user: User | null | undefined;
@@ -229,8 +235,9 @@ export interface Keyturn {
   logOut(options?: { everywhere?: boolean }): Promise<void>;
 
   /**
-   * A valid access token, refreshed if it expires soon. Rejects with `login_required` if nobody is logged in, and with
-   * `user_changed` if the refresh gave the access token of another user than `user`; `user` is that other user from then on.
+   * A valid access token, refreshed if it expires soon. Rejects with `login_required` if nobody is logged in, with
+   * `invalid_grant` if the refresh shows that, and with `user_changed` if the refresh gave the access token of
+   * another user than `user`; `user` is that other user from then on.
    */
   accessToken(): Promise<string>;
   /**

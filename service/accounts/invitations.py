@@ -32,7 +32,7 @@ MAX_PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class NewInvitation:
-    """An invitation and its token, which is shown only now."""
+    """An invitation and its token, which is shown now or never: a message may bring it instead."""
 
     invitation: Invitation
     token: str

@@ -3,7 +3,7 @@
 Of what a message says, the outbox has only its kind, the number of its event and the address. Everything else follows
 from the event, and from the rows of the user and of the invitation as they are now. The token of a link is derived
 here (law 16: derive, do not store; consume with one statement), from the time of the event, so that each attempt
-sends the same one.
+sends the same one, unless a credential version in it has changed.
 
 A message is dropped if its link would be of no use: the token has expired or was used, another request superseded it,
 or its address is not that of the account any more. A link to set a new password is also dropped if the password was

@@ -1,13 +1,13 @@
 """Tokens of links. Law 16: derive, do not store; consume with one statement.
 
 The token of a link is a function of its claims and of a key that its purpose alone has: it is derived when a message
-is sent, is the same at every call, and no row holds it. Its claims have the times between which it is valid, and what
-it is bound to: the user or the invitation, the credential version of the account, an address. They are signed, not
-encrypted: the holder of the link can read them.
+is sent or a link is shown, is the same at every call, and no row holds it. Its claims have the times between which it
+is valid, and what it is bound to: the user or the invitation, the credential version of the account, an address. They
+are signed, not encrypted: the holder of the link can read them.
 
 `Links.read` refuses an invalid token before any store is read. Being genuine grants nothing: the caller executes one
-UPDATE that compares the bound values in its WHERE clause and changes one of them. That row count is the answer, and
-the change makes every token with the former values useless:
+UPDATE that has the bound values, or the row that they name, in its WHERE clause, and changes one of them or marks the
+row as used. That row count is the answer, and the change makes every token with the former values useless:
 
     link = links.read(PasswordReset, token, now=now)
     changed = await transaction.execute(
@@ -36,7 +36,7 @@ from service.storage.sealing import Sealer
 from service.tokens.opaque import OpaqueCodec, base64url
 
 MAX_CLAIMS_BYTES = 1024
-"""More than a `sub` of 255 characters and an address of 254 bytes take together (RFC 5321 section 4.5.3.1.3)."""
+"""More than a `sub` of 255 characters and an e-mail address (`addresses.MAX_LENGTH`) take together."""
 
 _PREFIX = "ktl_"
 
@@ -46,7 +46,7 @@ class Link:
     """What the claims of every link have: when it was issued and when it expires, in Unix seconds.
 
     Both come from the row or the request that caused the message, never from the time at which the token is written:
-    a message that is sent again has the same token.
+    a message that is sent again has the same token, unless a credential version in it has changed.
     """
 
     issued_at: int
