@@ -6,7 +6,8 @@ This module does what must happen before it imports the other modules of the ser
   process (SIGILL) without an error message.
 - It sets a handler for SIGTERM: as long as process 1 of a container has none, the kernel ignores the signal.
 - It checks the folder that PROMETHEUS_MULTIPROC_DIR names, if that is set. The variable is prometheus_client's: with
-  it, importing `service.telemetry.metrics` creates files in that folder.
+  it, importing `service.telemetry.metrics` creates files in that folder. The library still accepts its former name in
+  lower case.
 """
 
 import os
@@ -31,11 +32,14 @@ def main(*, marker: Path = MARKER, cpuinfo: Path = CPUINFO) -> int:
 
 
 def _find_missing_folder() -> str | None:
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    name = "PROMETHEUS_MULTIPROC_DIR"
+    if name not in os.environ:
+        name = name.lower()
+    folder = os.environ.get(name)
     if folder is None or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):  # noqa: PTH112
         return None
     return (
-        f"PROMETHEUS_MULTIPROC_DIR names {folder!r}, which is not a folder that can be written to. Unset it: with "
+        f"{name} names {folder!r}, which is not a folder that can be written to. Unset it: with "
         "several workers, `keyturn serve` makes a temporary folder itself."
     )
 

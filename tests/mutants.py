@@ -231,6 +231,7 @@ MUTANTS = (
     Mutant("new recovery codes are no new authenticator", "service/web/account_page/static/views/security.js", "\"codes.replaced\"", "\"factor.added\"", "test_account_page_under_policies.py -k printed"),
     Mutant("the page at /docs loads only its own files", "service/web/docs.py", "script-src 'self';", "script-src *;", "test_docs_page.py"),
     Mutant("an unsupported processor is reported", "service/__main__.py", "if obstacle is not None:", "if False:", "test_processor.py -k before_importing"),
+    Mutant("the folder for metrics is checked by its former name too", "service/__main__.py", "name = name.lower()", "return None", "test_draining.py -k invalid_folder"),
     Mutant("a repeated request does not extend a recovery", "service/users/users.py", "(recovery_due_at IS NULL OR recovery_due_at <= $4)", "$4 > -1", "test_recovery.py"),
     Mutant("repeatedly refused codes are an event", "service/messages/events.py", "if failures % REFUSALS_PER_EVENT != 0:", "if True:", "test_events.py"),
     Mutant("an event names the actor", "service/messages/events.py", "details.get(\"by\", act.actor.by(user_id))", "details.get(\"by\")", "test_actors.py"),

@@ -27,7 +27,7 @@ class DeviceClaims:
     id: str
     user_id: str
     username: str
-    """Not compared: `user_id` says whose device it is."""
+    """Read by no code. It is written because replicas of the previous version need it to read the token."""
     credential_version: int
     """`epoch` in the token."""
     issued_at: int

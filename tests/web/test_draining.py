@@ -140,22 +140,31 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("kind", ["missing", "a file"])
-def test_an_invalid_folder_for_metrics_is_refused(embedded: dict[str, str], tmp_path: Path, kind: str) -> None:
-    """PROMETHEUS_MULTIPROC_DIR is read while the metrics are imported: one sentence, no traceback."""
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("missing", "PROMETHEUS_MULTIPROC_DIR"),
+        ("a file", "PROMETHEUS_MULTIPROC_DIR"),
+        ("missing", "prometheus_multiproc_dir"),
+    ],
+)
+def test_an_invalid_folder_for_metrics_is_refused(
+    embedded: dict[str, str], tmp_path: Path, kind: str, name: str
+) -> None:
+    """The variable, or its former name, is read while the metrics are imported: one sentence, no traceback."""
     folder = tmp_path / "metrics"
     if kind == "a file":
         folder.write_text("")
     refused = subprocess.run(
         [sys.executable, "-m", "service", "serve"],
-        env={**clean_environment(), **embedded, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        env={**clean_environment(), **embedded, name: str(folder)},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (2, 1) == (refused.returncode, len(refused.stderr.splitlines()))
-    assert refused.stderr.startswith("keyturn: PROMETHEUS_MULTIPROC_DIR names ")
+    assert refused.stderr.startswith(f"keyturn: {name} names ")
 
 
 @contextlib.asynccontextmanager
