@@ -244,7 +244,8 @@ export interface Keyturn {
    * `fetch` with the access token for the issuer and `origins`, and without it for any other origin. It refreshes and
    * repeats the request once after `invalid_token`, and returns a second 401 as it is; it repeats nothing if another
    * service than the issuer refused a token that is less than ten seconds old. It rejects with
-   * `insufficient_user_authentication` if the service demands a step-up. A request is never repeated as another user: `fetch` then rejects with `user_changed`.
+   * `insufficient_user_authentication` if the service demands a step-up. A request is never repeated as another user:
+   * `fetch` then rejects with `user_changed`.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   /** Send any request to the issuer, such as one of the administration, and return the body of the answer. */
