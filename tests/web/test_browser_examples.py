@@ -67,9 +67,8 @@ PAGES = {
       <script type="module">
         import { createElement } from "react";
         import { createRoot } from "react-dom/client";
-        import { Greeting, keyturn } from "/session.tsx";
+        import { Greeting } from "/session.tsx";
         createRoot(document.getElementById("app")).render(createElement(Greeting));
-        keyturn.restoreSession();
       </script>
     """,
     "vue.html": """
