@@ -93,8 +93,9 @@ class Settings(MessageSettings):
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://h:p,h:p/master/0` or `redis+cluster://h:p,h:p`. With
     TLS: `rediss`, `rediss+sentinel`, `rediss+cluster`. Unset: attempt counters and claims are kept in the process."""
     master_secrets: SecretStr | None = None
-    """The secrets from which the keys for secrets at rest are derived: comma-separated, each 32 bytes or more in hex
-    or base64. The first one seals; all of them open. Without the secret nothing sealed can be read again."""
+    """The secrets from which the keys of secrets at rest, of pending, refresh and device tokens and of links are
+    derived: comma-separated, each 32 bytes or more in hex or base64. The first one seals and signs; all of them open
+    and verify. Without the secret nothing sealed can be read again."""
     master_secrets_file: Path | None = None
     """A file with the master secrets, one a line, such as a secret that Docker or Kubernetes mounts as
     a file."""
@@ -134,14 +135,14 @@ class Settings(MessageSettings):
     """Who must have a second factor: `off` for nobody, `everyone`, or a list of roles. A login without one begins an
     enrolment.
 
-    Sessions that were opened without a second factor end. Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, a login on a
-    known device needs no second factor, and its session stays.
+    Sessions that were opened without a second factor end. Where `KEYTURN_REMEMBER_DEVICE_DAYS` is not 0, a known
+    device may stand in for the second factor at a login, and its session stays.
     """
     remember_device_days: Annotated[int, InDays(0, 90, like="30d")] = 0
-    """Days for which a known device stands in for the second factor after one was proved there. 0: never.
+    """Days after a second factor was proved on a device, for which that device stands in for it. 0: never.
 
-    This holds under `KEYTURN_REQUIRE_MFA` too; the tokens then have `acr` `aal1`. With 0 the policy ends such
-    sessions.
+    This holds under `KEYTURN_REQUIRE_MFA` too; the tokens then have `acr` `aal1`. With 0, `KEYTURN_REQUIRE_MFA` ends
+    the sessions that were opened on a known device without a code.
     """
     recovery_delay: Delay = None
     """Time from `POST /recovery` to the login that enrols a new second factor, such as `72h`. `off`: only an operator
@@ -181,7 +182,8 @@ class Settings(MessageSettings):
     accepted."""
     trusted_proxies: Networks = ()
     """Addresses or networks of proxies whose forwarded header is believed. None by default: the address of a caller
-    is that of the peer. IPv4 addresses match IPv4 networks (also written as `::ffff:10.0.0.0/104`), never `::/0`."""
+    is that of the peer. An IPv4 proxy matches IPv4 networks only, which may also be written as `::ffff:10.0.0.0/104`.
+    `::/0` contains no IPv4 address."""
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     """The header in which trusted proxies name the caller: `x-forwarded-for`, or `forwarded` (RFC 7239).
 

@@ -36,7 +36,7 @@ def read_command_settings() -> Settings:
 
     Standard output has the result only, which another program may read. The other lines of the log are left out,
     because a command prints sentences about what it has done. The line `database.unreachable` is left out too,
-    because the sentence with which the command ends has the same reason.
+    because the command ends with a sentence that says why the database cannot be reached.
     """
     settings = read_settings()
     log.configure(settings.log_format, level=logging.WARNING, left_out=[LogName.DATABASE_UNREACHABLE])
@@ -99,7 +99,7 @@ def opened_text(name: str) -> Iterator[TextIO]:
 def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:
     """Return the error of a command for fields that an operation refuses.
 
-    `arguments` has the arguments of the command by the names of the fields.
+    `arguments` maps the name of a field to the argument of the command that sets it.
     """
     return ConfigurationError(
         "; ".join(f"{arguments.get(field, field)}: {text}" for field, text in error.fields) + "."
@@ -168,7 +168,8 @@ def report_unchecked(parts: Components) -> None:
 def confirm(question: str, *, expected: str, is_confirmed: bool) -> bool:
     """Ask at the terminal before something that cannot be undone. Returns whether the operator typed `expected`.
 
-    `is_confirmed` is `--yes`, for scripts without a terminal. Raises `ConfigurationError` if there is neither.
+    `is_confirmed` is `--yes`, for scripts without a terminal. Raises `ConfigurationError` without `--yes` if standard
+    input is not a terminal.
     """
     if is_confirmed:
         return True

@@ -2,7 +2,8 @@
 
 Each master secret yields one derived key per purpose (HKDF-SHA256, RFC 5869). A value is sealed with AES-256-GCM, and
 its associated data binds it to one purpose, table and row: a sealed value that was moved elsewhere does not open. The
-first master secret seals, and all of them open values, which permits their rotation.
+first master secret seals, and all of them open values, which permits their rotation. Keys of tokens are derived in
+the same way: that of the first master secret signs, and all of them verify.
 
 A sealed value is: version (1 byte), id of the master secret (4), nonce (12), ciphertext and tag.
 """

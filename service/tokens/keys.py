@@ -1,14 +1,16 @@
 """Signing keys. Law 12: key state is a function of time.
 
 A key is a row with `activates_at` and `retires_at`. At any moment the key that signs is the one activated last;
-a key is published from the moment it exists until the last token it signed has expired. No job changes the state and
-there is no leader: all replicas that read the rows and the clock agree.
+a key is published from the moment it exists until the last token it signed has expired. A revoked key is published no
+longer. No job changes the state and there is no leader: all replicas that read the rows and the clock agree.
 
 A new key is published some time before it signs (`lead`, `KEYTURN_KEY_LEAD`). This is at least as long as replicas
 and verifiers cache the set (`CACHE_TTL` and `JWKS_MAX_AGE` together), so that no verifier gets a token before its
-key. The lead is applied when a key is made: a later change of the setting does not move a published key. Every
-replica checks for how long the newest key will have signed when the lead is over, and publishes the next key if that
-is `rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`) or more. Of several replicas that do so at once, one INSERT succeeds.
+key. Two keys sign at once: the first one, and the one that takes over after a revocation. The lead is applied when a
+key is made: a later change of the setting does not move a published key.
+
+A key signs for `rotate_after` (`KEYTURN_KEY_ROTATION_DAYS`). Every replica publishes its successor when at most one
+lead and one `CACHE_TTL` are left of that time. Of several replicas that do so at once, one INSERT succeeds.
 
 Private keys are stored sealed (law 10: secrets at rest are sealed and bound to their row).
 """
@@ -93,7 +95,7 @@ _K = TypeVar("_K", bound=Key)
 
 
 def signing_at(keys: Sequence[_K], moment: int) -> _K:
-    """The key activated last by `moment`; the oldest key if none was activated, because the clock was set back."""
+    """The key activated last by `moment`; if none is activated yet (the clock was set back), the oldest key."""
     oldest_first = sorted(keys, key=lambda key: key.serial)
     return next((key for key in reversed(oldest_first) if key.activates_at <= moment), oldest_first[0])
 

@@ -41,7 +41,7 @@ def written(log_format: str, folder: Path) -> list[str]:
 
 
 def test_a_command_writes_warnings_and_errors_as_json(tmp_path: Path) -> None:
-    """Lines of other libraries too, without the text of an exception; no decision, and no second word of the end."""
+    """Lines of other libraries too, without the text of an exception; no decision, and no `database.unreachable`."""
     first, second = map(json.loads, written("json", tmp_path))
     assert ("warning", "redis.away", "refused") == (first["level"], first["event"], first["cause"])
     assert ("error", "Task exception was never retrieved") == (second["level"], second["event"])
