@@ -19,7 +19,8 @@ class MessageSettings(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     webhook_url: str | None = None
-    """The URL to which events are posted, signed (Standard Webhooks). Unset: nowhere."""
+    """The URL to which events are posted, signed (Standard Webhooks). Use https unless the receiver is on loopback;
+    Keyturn does not enforce it. Unset: nowhere."""
     webhook_secret: SecretStr | None = None
     """The secret that signs what the webhook sends: `whsec_` and 24 to 64 bytes in base64. Required with
     `KEYTURN_WEBHOOK_URL`. Make one with `echo whsec_$(openssl rand -base64 32)`."""

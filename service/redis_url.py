@@ -47,7 +47,7 @@ _FIXED = {
     "retry": _REPETITION,
     "retry_on_timeout": _REPETITION,
     "retry_on_error": _REPETITION,
-    "max_connections": "each worker has 16 connections",
+    "max_connections": "a worker has at most 16 connections to a server",
     "decode_responses": "the service decodes answers itself",
     "encoding": "the service decodes answers itself",
     "encoding_errors": "the service decodes answers itself",

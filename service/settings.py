@@ -192,8 +192,8 @@ class Settings(MessageSettings):
     """
     cors_origins: Origins = ()
     """Origins whose scripts may call this service from a browser, such as `https://app.example.com`. Wildcards are
-    not supported. None by default. Pages of these origins may also use the cookies of a browser, if they are on the
-    site of the issuer."""
+    not supported. None by default. Pages of these origins may also use the cookies of a browser, if they have the
+    scheme and the registrable domain of the issuer."""
     cors_headers: HeaderNames = ()
     """Request headers that scripts of `KEYTURN_CORS_ORIGINS` may send besides the usual ones and those of tracing
     libraries."""

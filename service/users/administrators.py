@@ -1,7 +1,7 @@
 """Administrators: the users with the role `keyturn-admin`, and what only they may do by the admin API.
 
-A registered client acts with its scopes, and never on an administrator: it neither gives the role nor takes it, and
-changes nothing on the account of a user who has it. A user may use the admin API only as an administrator. The
+A registered client acts with its scopes. It may read about an administrator, but neither gives the role nor takes it,
+and changes nothing on the account of a user who has it. A user may use the admin API only as an administrator. The
 operator's command may do everything.
 
 `check_right` decides in the transaction of the act, with the rows of the actor and of the account locked in one
@@ -39,7 +39,7 @@ async def check_right(
     `removes`: the act disables or deletes the account, or takes the role from it.
 
     Raises `NotFound` for an unknown account; `Forbidden` for a user who is no enabled administrator any more, and for
-    a client that would give the role or act on a user who has it; `LastAdministrator` if no enabled administrator
+    a client that would give the role or change a user who has it; `LastAdministrator` if no enabled administrator
     would be left, which only an administrator's act on their own account can cause.
     """
     if actor.kind == "operator":

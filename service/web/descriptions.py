@@ -147,12 +147,12 @@ refuses the change. The answer does not reveal whether another account has the a
 sends no messages.""",
     "confirmEmail": """\
 Confirm the new address with the token of the link that was sent to it: the address of the account becomes this one.
-The token can be used once, within a day. It becomes invalid earlier if another address is requested, if the new one
-is refused or removed, or if the password changes. No access token is needed.""",
+The token can be used once, within a day. It becomes invalid earlier if an address is requested again, the same or
+another, if the new one is refused or removed, or if the password changes. No access token is needed.""",
     "cancelEmail": """\
 Refuse a new address, with the token of the link that was sent to the former one. The token is valid for seven days.
-It becomes invalid earlier if the new address is confirmed or removed, if another one is requested, or if the password
-changes. No access token is needed.""",
+It becomes invalid earlier if the new address is confirmed or removed, if an address is requested again, the same or
+another, or if the password changes. No access token is needed.""",
     "removeEmail": """\
 Remove the address of the account, and cancel a requested change of address. This needs a second factor proved within
 the last 300 s; a user without a second factor gives the password in the body instead.""",
