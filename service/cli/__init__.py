@@ -11,16 +11,21 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from service import VERSION
 from service.cli import attack, clients, doctor, keys, messages, passwords, restoring, serving, users
-from service.cli.parts import DONE, MISUSED, REFUSED
+from service.cli.parts import DONE, MISUSED, REFUSED, discard, report
 from service.errors import ConfigurationError, NotFound, ServiceError, StoreUnavailable
 
 
 def main(arguments: Sequence[str] | None = None, *, serve: Callable[..., bool] | None = None) -> int:
     """Run one command and return its exit status. `keyturn serve` calls `serve`, if given, and not `web/server`."""
+    if sys.stdout is None:  # the shell closed it (`>&-`)
+        sys.stdout = _open_nothing()
+    if sys.stderr is None:  # otherwise `print` would write to standard output instead
+        sys.stderr = _open_nothing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may have characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
@@ -35,34 +40,45 @@ def main(arguments: Sequence[str] | None = None, *, serve: Callable[..., bool] |
         status = options.run(options)
         print(end="", flush=True)
     except ConfigurationError as error:
-        print(f"keyturn: {error}", file=sys.stderr)
+        report(f"keyturn: {error}")
         return MISUSED
     except NotFound:
-        print("keyturn: there is no such user.", file=sys.stderr)
+        report("keyturn: there is no such user.")
         return REFUSED
     except StoreUnavailable as error:
-        print(f"keyturn: {error} {error.why}".rstrip(), file=sys.stderr)
+        report(f"keyturn: {error} {error.why}".rstrip())
         return REFUSED
     except ServiceError as error:
-        print(f"keyturn: {error} {getattr(error, 'reason', '')}".rstrip(), file=sys.stderr)
+        report(f"keyturn: {error} {getattr(error, 'reason', '')}".rstrip())
         return REFUSED
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # `keyturn users list | head`
             status = DONE
         else:  # for example, a full disk behind `>`
-            print(f"keyturn: {error.strerror}.", file=sys.stderr)
+            report(f"keyturn: {error.strerror}.")
             status = REFUSED
     return status
 
 
+def _open_nothing() -> TextIOWrapper:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors also say how to pass a name that begins with a dash and so looks like an option."""
+    """A parser whose errors also say how to pass a name that begins with a dash and so looks like an option.
+
+    They are written as by every command, with `report`.
+    """
 
     def error(self, message: str) -> NoReturn:
         super().error(f"{message} (a name that begins with - goes last, after --)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        report(message or "", end="")
+        sys.exit(status)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from service.cli.parts import report
 from service.errors import ConfigurationError
 
 FAMILIES = (
@@ -111,4 +111,4 @@ def _proof(file: Path | None) -> str | None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    report(line)

@@ -2,9 +2,8 @@
 
 import argparse
 import asyncio
-import sys
 
-from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.cli.parts import DONE, REFUSED, opened_parts, report, when
 from service.errors import ConfigurationError
 from service.origin import OPERATOR
 
@@ -63,10 +62,10 @@ def _clients_add(options: argparse.Namespace) -> int:
 
     secret = asyncio.run(add())
     if secret is None:
-        print("keyturn: this client_id is taken.", file=sys.stderr)
+        report("keyturn: this client_id is taken.")
         return REFUSED
     print(secret)
-    print(f"{options.client_id} is registered; its secret is the line above, shown this once.", file=sys.stderr)
+    report(f"{options.client_id} is registered; its secret is the line above, shown this once.")
     return DONE
 
 
@@ -95,7 +94,7 @@ def _clients_rotate(options: argparse.Namespace) -> int:
 
     secret = asyncio.run(rotate())
     if secret is None:
-        print(NO_SUCH_CLIENT, file=sys.stderr)
+        report(NO_SUCH_CLIENT)
         return REFUSED
     print(secret)
     return DONE
@@ -107,7 +106,7 @@ def _clients_remove(options: argparse.Namespace) -> int:
             return await parts.clients.remove(options.client_id, by=OPERATOR)
 
     if not asyncio.run(remove()):
-        print(NO_SUCH_CLIENT, file=sys.stderr)
+        report(NO_SUCH_CLIENT)
         return REFUSED
     print(f"{options.client_id} is removed.")
     return DONE

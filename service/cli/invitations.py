@@ -3,12 +3,21 @@
 import argparse
 import asyncio
 import json
-import sys
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from service.accounts.invitations import DEFAULT_LIFETIME, MAX_LIFETIME, NewInvitation
-from service.cli.parts import DONE, LOCALE_HELP, REFUSED, misuse, opened_parts, read_address, read_locale, when
+from service.cli.parts import (
+    DONE,
+    LOCALE_HELP,
+    REFUSED,
+    misuse,
+    opened_parts,
+    read_address,
+    read_locale,
+    report,
+    when,
+)
 from service.clock import unix_seconds
 from service.durations import as_text, read_seconds
 from service.environment import read_settings
@@ -78,11 +87,9 @@ def _invite(options: argparse.Namespace) -> int:
     made, link = asyncio.run(invite())
     print(link)
     until = when(made.invitation.expires_at)
-    print(
-        f"The link is the line above, shown this once. It is valid until {until}, for one sign-up.", file=sys.stderr
-    )
+    report(f"The link is the line above, shown this once. It is valid until {until}, for one sign-up.")
     if read_settings().signup == "closed":
-        print("KEYTURN_SIGNUP is closed: the link works only once it is `invited` or `open`.", file=sys.stderr)
+        report("KEYTURN_SIGNUP is closed: the link works only once it is `invited` or `open`.")
     return DONE
 
 
@@ -121,7 +128,7 @@ def _revoke(options: argparse.Namespace) -> int:
     try:
         asyncio.run(revoke())
     except NotFound:
-        print("keyturn: there is no such invitation, or it was used.", file=sys.stderr)
+        report("keyturn: there is no such invitation, or it was used.")
         return REFUSED
     print("The invitation is revoked.")
     return DONE

@@ -2,9 +2,8 @@
 
 import argparse
 import asyncio
-import sys
 
-from service.cli.parts import DONE, REFUSED, opened_parts, when
+from service.cli.parts import DONE, REFUSED, opened_parts, report, when
 from service.factors import recovery_codes
 from service.operations.resealing import SEALED_COLUMNS, reseal
 from service.tokens.keys import public_pem, signing_at
@@ -79,7 +78,7 @@ def _keys_export(options: argparse.Namespace) -> int:
                 state = "signing" if key is signing else "next" if key.activates_at > now.timestamp() else "retired"
                 print(f"# kid {key.kid}, {key.algorithm}, {state}\n{public_pem(key)}", end="")
         if not chosen:
-            print("keyturn: no key with this kid is published.", file=sys.stderr)
+            report("keyturn: no key with this kid is published.")
             return REFUSED
         return DONE
 
@@ -91,7 +90,7 @@ def _keys_rotate(_options: argparse.Namespace) -> int:
         async with opened_parts() as parts:
             key = await parts.keys.rotate(parts.clock())
             if key is None:
-                print("keyturn: a new key is already published and does not sign yet.", file=sys.stderr)
+                report("keyturn: a new key is already published and does not sign yet.")
                 return REFUSED
             print(f"{key.kid} is published and signs from {when(key.activates_at)}.")
             return DONE
@@ -104,7 +103,7 @@ def _keys_revoke(options: argparse.Namespace) -> int:
         async with opened_parts() as parts:
             signing = await parts.keys.revoke(options.kid, parts.clock())
             if signing is None:
-                print("keyturn: there is no such key, or it is revoked already.", file=sys.stderr)
+                report("keyturn: there is no such key, or it is revoked already.")
                 return REFUSED
             print(
                 f"{options.kid} is revoked; {signing.kid} signs. Keyturn refuses the tokens of the revoked key "
@@ -130,13 +129,12 @@ def _keys_reseal(_options: argparse.Namespace) -> int:
             has_old = len(parts.settings.read_master_secrets()) > 1
             without_key = await recovery_codes.count_users_without_key(parts.database) if has_old else 0
         if without_key:
-            print(
+            report(
                 f"keyturn: the recovery codes of {without_key} users are from before schema 0002 and depend on the "
                 "master secret of that time: keep it listed until they have replaced them (POST /recovery-codes).",
-                file=sys.stderr,
             )
         if broken:
-            print("keyturn: keep every master secret listed until every row can be opened.", file=sys.stderr)
+            report("keyturn: keep every master secret listed until every row can be opened.")
         if without_key or broken:
             return REFUSED
         if has_old:

@@ -2,9 +2,8 @@
 
 import argparse
 import asyncio
-import sys
 
-from service.cli.parts import DONE, REFUSED, read_command_settings
+from service.cli.parts import DONE, REFUSED, read_command_settings, report
 from service.clock import system_clock, unix_seconds
 from service.errors import ConfigurationError
 from service.messages.kinds import MessageKind
@@ -65,7 +64,7 @@ def _send_test(options: argparse.Namespace) -> int:
         return DONE
     why = FAILURES.get(outcome.reason) or _WHY.get(outcome.reason, "")
     status = "" if outcome.status is None else f" The answer was {outcome.status}."
-    print(f"keyturn: the message was not accepted ({outcome.reason}).{status} {why}".rstrip(), file=sys.stderr)
+    report(f"keyturn: the message was not accepted ({outcome.reason}).{status} {why}".rstrip())
     return REFUSED
 
 

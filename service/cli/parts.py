@@ -1,15 +1,17 @@
-"""What the commands share: the opened components, files, times, the password prompt and the confirmation."""
+"""What the commands share: the opened components, files, reports, times, the password prompt, the confirmation."""
 
 import getpass
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
+from service.accounts.import_files import lines_of
 from service.components import Components, open_components
 from service.environment import read_settings
 from service.errors import ConfigurationError, InvalidRequest, MissingTable
@@ -80,20 +82,51 @@ def has_sqlite_file(settings: Settings) -> bool:
 
 
 @contextmanager
-def opened_text(name: str) -> Iterator[TextIO]:
-    """Open a text file, or standard input for `-`. Raises `ConfigurationError`, also for a read that fails later."""
+def opened_lines(name: str) -> Iterator[Iterator[str]]:
+    """Open a text file, or standard input for `-`, and give its lines (`lines_of`).
+
+    Raises `ConfigurationError`, also for a read that fails later. No other error in the block becomes one.
+    """
     try:
-        if name == "-":
-            if sys.stdin is None:
-                raise ConfigurationError("Standard input is closed.")
-            if isinstance(sys.stdin, TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
-            yield sys.stdin
-        else:
-            with Path(name).open(encoding="utf-8", errors=_NOT_UTF8) as file:
-                yield file
+        opened = _open_text(name)
     except OSError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error.strerror}.") from None
+        raise _unreadable(name, error) from None
+    with opened as file:
+        yield _read_lines(name, file)
+
+
+def _open_text(name: str) -> AbstractContextManager[TextIO]:
+    if name != "-":
+        return Path(name).open(encoding="utf-8", errors=_NOT_UTF8)
+    if sys.stdin is None:
+        raise ConfigurationError("Standard input is closed.")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors=_NOT_UTF8)
+    return nullcontext(sys.stdin)
+
+
+def _read_lines(name: str, file: TextIO) -> Iterator[str]:
+    try:
+        yield from lines_of(file)
+    except OSError as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{name} cannot be read: {error.strerror}.")
+
+
+def report(text: str, *, end: str = "\n") -> None:
+    """Write text to standard error. If that fails, the command goes on: its work does not depend on a reader."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:  # for example, `2>&1 | head`
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what waits in the buffer of a standard stream, and what is written to it from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def misuse(error: InvalidRequest, arguments: Mapping[str, str]) -> ConfigurationError:
@@ -158,10 +191,9 @@ def report_unchecked(parts: Components) -> None:
     """Report that a password was accepted without a comparison, if the list of leaked passwords did not answer."""
     breached = parts.password_policy.breached
     if breached is not None and breached.unanswered > 0:
-        print(
+        report(
             "keyturn: KEYTURN_BREACHED_PASSWORDS did not answer: the password was accepted without a comparison with "
-            "leaked passwords.",
-            file=sys.stderr,
+            "leaked passwords."
         )
 
 
@@ -177,5 +209,5 @@ def confirm(question: str, *, expected: str, is_confirmed: bool) -> bool:
         raise ConfigurationError(
             "This command asks for confirmation, and standard input is not a terminal. Add --yes."
         )
-    print(f"{question} Type {expected} to continue: ", end="", file=sys.stderr, flush=True)
+    report(f"{question} Type {expected} to continue: ", end="")
     return sys.stdin.readline().strip() == expected

@@ -4,8 +4,7 @@ import argparse
 import asyncio
 import sys
 
-from service.accounts.import_files import lines_of
-from service.cli.parts import DONE, opened_parts, opened_text, when
+from service.cli.parts import DONE, opened_lines, opened_parts, report, when
 from service.clock import system_clock
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -87,8 +86,8 @@ def _guard(options: argparse.Namespace) -> int:
 def _read_subjects(name: str) -> list[str]:
     """Return the lines of the file that are not blank. Raises `ConfigurationError`."""
     subjects = []
-    with opened_text(name) as file:
-        for number, line in enumerate(lines_of(file), 1):
+    with opened_lines(name) as lines:
+        for number, line in enumerate(lines, 1):
             text = (line.removeprefix("\ufeff") if number == 1 else line).strip()  # a byte order mark
             if not text:
                 continue
@@ -103,4 +102,4 @@ def _read_subjects(name: str) -> list[str]:
 
 
 def _tell(user_count: int) -> None:
-    print(f"{user_count} users", file=sys.stderr, end="\r")
+    report(f"{user_count} users", end="\r")

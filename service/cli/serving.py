@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from service.cli.parts import DONE, REFUSED, read_command_settings
+from service.cli.parts import DONE, REFUSED, read_command_settings, report
 from service.components import make_components, opened
 from service.environment import read_settings
 from service.errors import ConfigurationError
@@ -76,7 +76,7 @@ def run_server(options: argparse.Namespace) -> int:
         )
     if has_served:
         return DONE
-    print("keyturn: the server did not start; the lines above say why.", file=sys.stderr)
+    report("keyturn: the server did not start; the lines above say why.")
     return REFUSED
 
 
@@ -144,5 +144,5 @@ def _migrate(_options: argparse.Namespace) -> int:
 
             why = explain_failed_migration(error)
         raise ConfigurationError(f"The schema could not be made. {why or _names(error)}") from error
-    print(f"The schema is at {SCHEMA}.", file=sys.stderr)
+    report(f"The schema is at {SCHEMA}.")
     return DONE

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import sys
 from typing import Any
 
 from service.accounts.administration import MAX_PAGE_SIZE, AccountDetails, AccountFilter
@@ -17,6 +16,7 @@ from service.cli.parts import (
     misuse,
     opened_parts,
     read_password,
+    report,
     report_unchecked,
     when,
 )
@@ -147,7 +147,7 @@ def _list_page(chosen: AccountFilter, options: argparse.Namespace) -> int:
         return DONE
     print("\n".join([_HEADER, *map(_line, page.items)]))
     if page.next_cursor is not None:
-        print(f"The next page: --cursor={page.next_cursor}", file=sys.stderr)
+        report(f"The next page: --cursor={page.next_cursor}")
     return DONE
 
 
@@ -186,7 +186,7 @@ def _show(options: argparse.Namespace) -> int:
     details, deleted_at = asyncio.run(find())
     if details is None:
         moment = when(deleted_at or 0)
-        print(f"keyturn: this account was deleted at {moment}; its username and sub stay reserved.", file=sys.stderr)
+        report(f"keyturn: this account was deleted at {moment}; its username and sub stay reserved.")
         return REFUSED
     if options.json:
         print(json.dumps(_details_as_json(details)))
@@ -322,5 +322,5 @@ def _delete(options: argparse.Namespace) -> int:
 
 
 def _nothing_deleted() -> int:
-    print("keyturn: nothing was deleted.", file=sys.stderr)
+    report("keyturn: nothing was deleted.")
     return REFUSED

@@ -2,11 +2,20 @@
 
 import argparse
 import asyncio
-import sys
 
 from service.accounts.changes import Changes
 from service.accounts.password_resets import ResetLink
-from service.cli.parts import DONE, LOCALE_HELP, NAME_HELP, misuse, opened_parts, read_address, read_locale, when
+from service.cli.parts import (
+    DONE,
+    LOCALE_HELP,
+    NAME_HELP,
+    misuse,
+    opened_parts,
+    read_address,
+    read_locale,
+    report,
+    when,
+)
 from service.errors import InvalidRequest
 from service.origin import OPERATOR
 from service.users.users import User
@@ -114,12 +123,11 @@ def _reset_password(options: argparse.Namespace) -> int:
     user, shown = asyncio.run(offer())
     # On standard error, so that standard output has the link or nothing.
     if shown is None:
-        print(f"A message with the link goes to the confirmed address of {user.username}.", file=sys.stderr)
+        report(f"A message with the link goes to the confirmed address of {user.username}.")
         return DONE
     print(shown.link)
-    print(
+    report(
         f"The link is the line above, shown this once. Give it to {user.username} only. It is valid until "
         f"{when(shown.expires_at)}, for one new password.",
-        file=sys.stderr,
     )
     return DONE

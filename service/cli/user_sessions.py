@@ -3,10 +3,9 @@
 import argparse
 import asyncio
 import json
-import sys
 from typing import Any
 
-from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, when
+from service.cli.parts import DONE, NAME_HELP, REFUSED, opened_parts, report, when
 from service.errors import NotFound
 from service.origin import OPERATOR
 from service.sessions.sessions import MAX_LISTED_SESSIONS, SessionSummary
@@ -82,7 +81,7 @@ def _end(options: argparse.Namespace) -> int:
 
     user = asyncio.run(end())
     if user is None:
-        print("keyturn: the user has no such session, or it has ended.", file=sys.stderr)
+        report("keyturn: the user has no such session, or it has ended.")
         return REFUSED
     print(f"{'Every' if options.sid is None else 'One'} session of {user.username} has ended.")
     return DONE

@@ -6,11 +6,9 @@ keep.
 
 import argparse
 import asyncio
-import sys
-from typing import TextIO
+from collections.abc import Iterator
 
 from service.accounts.changes import RoleChange
-from service.accounts.import_files import lines_of
 from service.accounts.moving import UnexportableUser, export_users, import_users
 from service.accounts.signup import SignUpDetails
 from service.cli import invitations, user_accounts, user_addresses, user_sessions
@@ -20,11 +18,12 @@ from service.cli.parts import (
     NAME_HELP,
     REFUSED,
     misuse,
+    opened_lines,
     opened_parts,
-    opened_text,
     read_address,
     read_locale,
     read_password,
+    report,
     report_unchecked,
     when,
 )
@@ -213,27 +212,27 @@ def _users_role(options: argparse.Namespace) -> int:
 
 
 def _users_import(options: argparse.Namespace) -> int:
-    async def import_file(file: TextIO) -> tuple[int, int]:
+    async def import_lines(lines: Iterator[str]) -> tuple[int, int]:
         imported, refused, reported = 0, 0, 0
         async with opened_parts() as parts:
             people = import_users(
                 parts.database,
                 parts.second_factors.totp,
-                lines_of(file),
+                lines,
                 parts.clock,
                 allow_weak=options.allow_weak_secrets,
             )
             async for progress in people:
                 imported, refused = progress.imported, refused + len(progress.refused)
                 for entry in progress.refused:
-                    print(f"line {entry.line}: {entry.reason}", file=sys.stderr)
+                    report(f"line {entry.line}: {entry.reason}")
                 if progress.lines - reported >= 10_000:
                     reported = progress.lines
-                    print(f"{progress.lines} lines, {imported} imported", file=sys.stderr)
+                    report(f"{progress.lines} lines, {imported} imported")
         return imported, refused
 
-    with opened_text(options.file) as file:
-        imported, refused = asyncio.run(import_file(file))
+    with opened_lines(options.file) as lines:
+        imported, refused = asyncio.run(import_lines(lines))
     print(f"{imported} imported, {refused} refused.")
     return REFUSED if refused else DONE
 
@@ -247,7 +246,7 @@ def _users_export(options: argparse.Namespace) -> int:
             ):
                 if isinstance(line, UnexportableUser):
                     status = REFUSED
-                    print(f"keyturn: no listed master secret opens {line.username}'s authenticator.", file=sys.stderr)
+                    report(f"keyturn: no listed master secret opens {line.username}'s authenticator.")
                 else:
                     print(line)
         return status
