@@ -610,6 +610,9 @@ MUTANTS = (
     Mutant("readiness checks the database rights", "service/storage/postgresql_checks.py", "if row[\"forbidden\"] is not None:", "if False:", "test_postgresql.py -k revoked"),
     Mutant("a pooler is recognised", "service/storage/database_postgresql.py", "return bool(status == \"SELECT 1\")", "return True", "test_postgresql.py -k pooler"),
     Mutant("each reason is logged once", "service/storage/database.py", "if reason not in self._reported:", "if reason:", "test_postgresql.py -k revoked"),
+    Mutant("a revoked key does not sign from the cache", "service/tokens/keys.py", "        self._cache.pop(kid, None)\n", "", "test_keys.py -k fails_after"),
+    Mutant("no revoked key signs from the cache", "service/tokens/keys.py", "        self._cache.clear()\n", "", "test_keys.py -k fails_after"),
+    Mutant("a revoked key is not reported as the signing one", "service/tokens/keys.py", "        await self._read(now)  # not `_all`, which gives", "        await self._all(now)  # not `_all`, which gives", "test_keys.py -k retired_key_is_not_reported"),
     Mutant("two revocations do not wait for each other", "service/tokens/keys.py", "UPDATE signing_keys SET serial = serial WHERE serial = (SELECT MIN(serial) FROM signing_keys)", "SELECT 1", "test_keys.py -k revoked_at_once"),
     # The browser
     Mutant("one tab refreshes at a time", "clients/browser/keyturn.js", "(locks ? locks.request(shared, operation) : operation())", "operation()", "test_browser_client.py -k tabs"),

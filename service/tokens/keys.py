@@ -169,7 +169,7 @@ class Keys:
 
         Return the key that signs now: one that is published already, otherwise a new one. `None` if there is no such
         key, or it is revoked already. Other replicas notice within `CACHE_TTL`; verifiers notice when they read the
-        set again, which may be later than `JWKS_MAX_AGE`.
+        set again, which may be later than `JWKS_MAX_AGE`. After `StoreUnavailable` the key may be revoked too.
         """
         async with self._database.begin() as transaction:
             await transaction.execute(_LOCK_OLDEST)
@@ -182,17 +182,22 @@ class Keys:
             if revoked == 1:
                 transaction.on_commit(partial(emit, LogName.KEY_REVOKED, kid=kid))
         self._cached_until = None
-        return signing_at(await self._all(now), unix_seconds(now)) if revoked == 1 else None
+        if revoked != 1:
+            return None
+        self._cache.pop(kid, None)
+        await self._read(now)  # not `_all`, which gives cached keys if the database fails now
+        return signing_at(list(self._cache.values()), unix_seconds(now))
 
     async def revoke_all(self, now: datetime) -> int:
-        """Revoke all keys, and sign with a new one; return how many were revoked."""
+        """Revoke all keys, and sign with a new one; return how many were revoked. Raises `StoreUnavailable`."""
         async with self._database.begin() as transaction:
             await transaction.execute(_LOCK_OLDEST)
             revoked = await transaction.execute(
                 "UPDATE signing_keys SET revoked_at = $1 WHERE revoked_at IS NULL", unix_seconds(now)
             )
         self._cached_until = None
-        await self._all(now)
+        self._cache.clear()
+        await self._read(now)  # not `_all`, as in `revoke`
         return revoked
 
     async def refresh(self, now: datetime) -> None:

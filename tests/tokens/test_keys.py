@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from service.components import open_components
 from service.errors import ConfigurationError, InvalidToken, StoreUnavailable
 from service.settings import MIN_LEAD, Settings
 from service.storage.connecting import connect_database
-from service.storage.database import Database
+from service.storage.database import Database, Transaction
 from service.storage.migrations import migrate
 from service.storage.sealing import Sealer, UnsealError
 from service.tokens.access import AccessCodec, Subject
@@ -27,7 +27,7 @@ from service.tokens.jwt_codec import VerifyingKey
 from service.tokens.keys import CACHE_TTL, JWKS_MAX_AGE, LEAD, Keys, generate, signing_at
 from service.users.passwords import CHEAPEST
 from tests.harness.clients import SECRET
-from tests.harness.databases import PATIENT, PATIENT_SECONDS, ForwardingDatabase
+from tests.harness.databases import PATIENT, PATIENT_SECONDS, ForwardingDatabase, opened
 from tests.harness.servers import PostgreSQLServer
 
 NOW = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
@@ -642,6 +642,57 @@ async def test_another_replica_notices_a_revocation_within_half_a_minute(url: st
         assert leaked == await signer(other, NOW)
         await revoking.revoke(leaked, NOW)
         assert leaked not in await published(other, NOW + CACHE_TTL)
+
+
+class SeveredByCommit(Severed):
+    """A database that cannot be reached any more once a transaction is committed."""
+
+    severs = False
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[Transaction]:
+        async with super()._begun() as transaction:
+            yield transaction
+        self.is_away = self.severs
+
+
+REVOCATIONS: dict[str, Callable[[Keys, str], Awaitable[object]]] = {
+    "one key": lambda keys, kid: keys.revoke(kid, NOW),
+    "all keys": lambda keys, _kid: keys.revoke_all(NOW),
+}
+
+
+@pytest.mark.parametrize("revoke", REVOCATIONS.values(), ids=REVOCATIONS)
+async def test_a_revoked_key_does_not_sign_if_the_database_fails_after_the_revocation(
+    url: str, revoke: Callable[[Keys, str], Awaitable[object]]
+) -> None:
+    """Neither is it reported as the key that signs: the command fails, and another key signs after the outage."""
+    async with opened(url) as database:
+        severed = SeveredByCommit(database)
+        keys = Keys(severed, Sealer((MASTER,)), algorithm="ES256", access_ttl=LIFETIME)
+        leaked = await signer(keys, NOW)
+        severed.severs = True
+        with pytest.raises(StoreUnavailable):
+            await revoke(keys, leaked)
+        with pytest.raises(StoreUnavailable):
+            await keys.get_signing_key(NOW)
+        severed.severs = severed.is_away = False
+        assert leaked != await signer(keys, NOW)
+        assert leaked not in await published(keys, NOW)
+
+
+async def test_a_retired_key_is_not_reported_if_the_database_fails_after_a_revocation(url: str) -> None:
+    """The key before the revoked one is still published, so that it is known, and does not sign any more."""
+    async with opened(url) as database:
+        severed = SeveredByCommit(database)
+        keys = Keys(severed, Sealer((MASTER,)), algorithm="ES256", access_ttl=LIFETIME)
+        retired = await signer(keys, NOW)
+        assert await keys.rotate(NOW) is not None
+        leaked = await signer(keys, NOW + LEAD)
+        assert {retired, leaked} == await published(keys, NOW + LEAD)
+        severed.severs = True
+        with pytest.raises(StoreUnavailable):
+            await keys.revoke(leaked, NOW + LEAD)
 
 
 async def test_reading_in_the_background_hides_no_outage(severed: Severed) -> None:
