@@ -1,7 +1,7 @@
 """The context: the values from which every package builds its part.
 
-The context holds what several packages use and none owns: the settings, the clock, both stores, the sealer of secrets
-and the rate limits. `components` makes it.
+The context holds what several packages use and none owns: the settings, the clock, both stores, the sealer of
+secrets, the rate limits, and the waits that the service makes on purpose. `components` makes it.
 """
 
 from dataclasses import dataclass
