@@ -55,7 +55,7 @@ class AccountFilter:
     only_disabled: bool = False
     only_enabled: bool = False
     email: str | None = None
-    """The confirmed address, in any case."""
+    """The confirmed address. Upper and lower case count as the same."""
 
     def matches(self, account: AccountSummary) -> bool:
         return (
@@ -109,7 +109,7 @@ class Administration:
         self._cursors = cursors
 
     async def get(self, name: str) -> User:
-        """Return the account with this username (in any case) or `sub`.
+        """Return the account with this username (in upper or lower case) or `sub`.
 
         A name that begins with `sub:` is always read as a `sub`, and white space in it is part of the `sub`. Raises
         `NotFound`; `ConfigurationError` if the name is the username of one account and the `sub` of another: a user

@@ -1,4 +1,6 @@
-"""Forgotten passwords: a link that is sent to the confirmed address, and with which the user sets a new password.
+"""Forgotten passwords: a link with which the user sets a new password.
+
+The link is sent to the confirmed address, or shown to the actor where no message can bring it.
 
 Law 17: a mailbox never replaces both factors. A reset leaves the second factor in place, ends every session, revokes
 every pending and device token, and grants no token. Until a login with the second factor has succeeded, the new

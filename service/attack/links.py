@@ -22,10 +22,14 @@ from service.attack.target import Answer, Target
 RESET = "/password-reset"
 PREFIX = "ktl_"
 ADDRESS_DOMAIN = "attack.invalid"
-"""The domain of all e-mail addresses of a run. No message can arrive there (RFC 6761 section 6.4)."""
+"""All e-mail addresses of a run are in this domain or below it.
+
+No message can arrive there (RFC 6761 section 6.4).
+"""
 
 MAX_REQUESTS = 20
-"""Requests for links from one address that may be answered; the service answers ten in an hour."""
+"""The attack succeeds if more requests for links from one address are answered. The service answers ten in an hour;
+the rest is tolerance."""
 
 _CODES_BEHIND_THE_TOKEN = {"weak_password", "breached_password", "username_taken", "email_taken"}
 """Refusals that show that the token was accepted."""
@@ -50,7 +54,10 @@ async def give_token(target: Target, path: str, token: str, rest: Mapping[str, o
 
 
 async def require_refused_everywhere(context: Context, tokens: Mapping[str, str], *, but: str = "") -> int:
-    """Give each token to each route but one; return how many were refused. Raises `Broken` if one is accepted."""
+    """Give each token to each route except `but`; return how many were refused.
+
+    Raises `Broken` if one is accepted, or answered with a failure.
+    """
     routes, count = consumers(context), 0
     for path, rest in routes.items():
         for what, token in tokens.items() if path != but else ():
@@ -75,7 +82,10 @@ def altered(genuine: str) -> dict[str, str]:
 
 
 def forged(sub: str, address: str, now: int) -> Iterator[tuple[str, str]]:
-    """Yield tokens with the claims of each purpose and a MAC that anybody can compute."""
+    """Yield tokens with the claims of each purpose, or none, and no MAC or one that anybody can compute.
+
+    Then yield texts that are no tokens.
+    """
     hour = now + 3600
     claims: dict[str, list[Any]] = {
         **{f"a reset, version {version}": [now, hour, sub, version] for version in range(4)},
@@ -137,7 +147,10 @@ def decode_or_none(text: str) -> bytes | None:
 
 
 async def reads(context: Context) -> str:
-    """A GET or HEAD must be refused where a link is used: scanners of messages follow links."""
+    """A GET or HEAD must be refused where a link is requested or used, and where a deletion is taken back.
+
+    Scanners of messages follow links.
+    """
     target, count = context.target, 0
     for path in (*consumers(context), RESET, "/me/restore"):
         for method in ("GET", "HEAD"):

@@ -50,7 +50,7 @@ class Report:
     started_at: datetime
     findings: list[Finding] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    """Sentences about the accounts that the run leaves behind, or the one that it made none."""
+    """Sentences about the accounts that the run leaves behind, or the sentence that it made none."""
     requests: int = 0
     seconds: float = 0.0
 

@@ -57,8 +57,8 @@ class Recovery:
     async def request(self, username: str, password: str, caller: Caller) -> int:
         """Start delayed recovery, given the password of an account with a confirmed second factor.
 
-        A password that was reset by e-mail counts only after a login with the second factor (law 17: a mailbox never
-        replaces both factors).
+        A password that was reset with a link counts only after a login with the second factor (law 17: a mailbox
+        never replaces both factors).
 
         Returns the delay in seconds, the same for every caller (law 8: no answer reveals who exists). Raises
         `TooManyAttempts`, `Busy`; `NotFound` if recovery is switched off.

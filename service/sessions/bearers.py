@@ -2,7 +2,7 @@
 
 The signature of a token is verified once while the token is cached. `authenticate` is exact: it reads from the
 database whether the session is live. `verify` reads no store at all (law 7: no fail-open, no hang): between requests
-`EndedSessions` reads twice a second which sessions ended lately. Sessions that ended earlier need not be kept: their
+`EndedSessions` reads every 0.4 s which sessions ended lately. Sessions that ended earlier need not be kept: their
 last access token has expired by itself.
 """
 

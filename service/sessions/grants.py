@@ -121,9 +121,9 @@ class Grants:
     async def _refuse(self, refresh: RefreshClaims, now: datetime) -> None:
         """End the live session of a genuine refresh token that was refused, and record why.
 
-        There are two such cases: the token was replaced more than `ROTATION_GRACE` ago, or its successor was replaced
-        too (so it was copied); or the session does not satisfy the policy. The session is ended because /verify reads
-        no store: it is sure to refuse the access tokens of a session only once the session has ended.
+        There are two such cases. The token was replaced more than `ROTATION_GRACE` ago, or its successor was replaced
+        too: somebody may have copied it. Or the session does not satisfy the policy: it is ended because /verify
+        reads no store, and is sure to refuse the access tokens of a session only once the session has ended.
         """
         sid, reason = refresh.sid, "session_is_over"
         act = Act(ANONYMOUS, now)  # the token may have been copied

@@ -8,7 +8,8 @@ none is stored:
   the generation replaced.
 - The generation just replaced yields the same successor again for `ROTATION_GRACE` (after a lost answer, or with two
   tabs).
-- An older generation can only come from a copied token: it ends the session.
+- Any other genuine token of an earlier generation ends the session, because somebody may have copied it: the one just
+  replaced, after `ROTATION_GRACE`, and all older ones.
 - With a cookie, the current generation is kept for `ROTATION_GRACE` after its predecessor was replaced. Tabs that
   refresh one after the other send the cookie that the previous one received, and would rotate again and again.
 
@@ -128,8 +129,11 @@ class SessionWithUser:
     roles: tuple[str, ...]
     claims: Mapping[str, Value]
     is_repeated: bool = False
-    """Whether `renew` rotated nothing, because the last rotation was within `ROTATION_GRACE`. The session has the
-    generation of that rotation: the successor of the one that was sent or, with a cookie, that one itself."""
+    """Whether `renew` rotated nothing, because the last rotation was within `ROTATION_GRACE`.
+
+    `session.generation` is the generation that the last rotation made. That is the successor of the one that was sent
+    or, with a cookie, the one that was sent.
+    """
 
     def subject(self) -> Subject:
         return self.session.subject(self.username, self.roles)
@@ -166,9 +170,9 @@ async def renew(
 ) -> SessionWithUser | None:
     """Exchange a genuine refresh token of this generation for its successor, or return `None`.
 
-    With `keeps`, the result has this generation itself if its predecessor was replaced within `ROTATION_GRACE`. What
-    is read before the UPDATE holds when it runs: `replaced_at` is only written together with `generation`, which the
-    UPDATE compares.
+    With `keeps`, the result has this generation itself if its predecessor was replaced within `ROTATION_GRACE`. No
+    rotation can come between the SELECT and the UPDATE unnoticed: each one changes `generation` together with
+    `replaced_at`, and the UPDATE compares `generation`.
 
     `None`: the session has ended, has expired or does not satisfy the policy; or its user is disabled; or the
     database was restored from a backup that is older than the token; or the token was replaced longer ago than

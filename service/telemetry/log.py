@@ -1,4 +1,4 @@
-"""The log: one line per decision, with its real reason.
+"""The log: one line for each decision, with its real reason; decisions that are too frequent are only counted.
 
 Answers are the same for everyone (law 8: no answer reveals who exists); the log has the reason. No line has a secret
 (law 15: logs, metrics, traces, errors and outbox rows hold no secret): lines name users by their opaque `sub`, not by

@@ -19,7 +19,7 @@ class ImportedAccount:
     """The confirmed address."""
     locale: str | None = None
     password_reset_at: int | None = None
-    """When the password was reset by e-mail, if no second factor has been proved since.
+    """When the password was reset with a link, if no second factor has been proved since.
 
     Law 17: a mailbox never replaces both factors.
     """

@@ -27,7 +27,7 @@ class AccountSummary:
     deletion_due_at: int | None = None
     """When the account is to be deleted, as its user requested (epoch seconds). Until then it is disabled."""
     is_disabled_by_user: bool = False
-    """Whether it is disabled for no other reason, so that its user can take the deletion back."""
+    """Whether it is disabled only because its user requested the deletion. Then the user can take that back."""
 
 
 def summary_of(user: User) -> AccountSummary:
@@ -44,7 +44,10 @@ def summary_of(user: User) -> AccountSummary:
 
 
 async def list_after(database: Database, username: str, *, prefix: str = "", limit: int) -> list[AccountSummary]:
-    """Return the accounts after a username, in the order of usernames, whose usernames begin with `prefix`."""
+    """Return the accounts whose usernames begin with `prefix` and come after `username`, in the order of usernames.
+
+    At most `limit`.
+    """
     if not prefix.isascii() or not prefix.isprintable():
         return []  # no username has such a character, and PostgreSQL refuses a NUL
     # One lower bound: SQLite uses only the first of two for its index, and would read every username before `prefix`.
@@ -53,13 +56,13 @@ async def list_after(database: Database, username: str, *, prefix: str = "", lim
         f"SELECT {_COLUMNS} FROM users"
         f" WHERE users.username {relation} $1 AND users.username < $2 AND {NOT_DELETED}"
         " ORDER BY users.username LIMIT $3",
-        first, prefix + "\x7f", limit,  # usernames are compared byte by byte and end below DEL
+        first, prefix + "\x7f", limit,  # compared byte by byte; each character of a username is less than DEL
     )  # fmt: skip
     return [_summary(row) for row in rows]
 
 
 async def find_by_email(database: Database, email: str) -> list[AccountSummary]:
-    """Return the account with this confirmed address, in any case, if there is one."""
+    """Return the account with this confirmed address, if there is one. Upper and lower case count as the same."""
     rows = await database.fetch_all(
         f"SELECT {_COLUMNS} FROM users WHERE users.id = (SELECT user_id FROM addresses WHERE address = $1)"
         f" AND LOWER(users.email) = $1 AND {NOT_DELETED}",

@@ -13,8 +13,8 @@ _SUBJECT = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}")
 def check_subject(subject: str) -> str:
     """Raise `ValueError` unless `subject` can be a `sub`, which appears in tokens, headers and logs.
 
-    OpenID Connect Core section 2 allows 255 ASCII characters. Those accepted need no escaping in a header's list and
-    in JSON.
+    OpenID Connect Core section 2 allows 255 ASCII characters. The accepted characters need no escaping in JSON, nor
+    in a comma-separated list in a header.
     """
     if _SUBJECT.fullmatch(subject) is None:
         raise ValueError(
@@ -25,7 +25,10 @@ def check_subject(subject: str) -> str:
 
 
 async def claim_subject(transaction: Transaction, subject: str) -> bool:
-    """Claim an id that a user or a client could have; `False` if one of them has it.
+    """Claim an id; `False` if it is claimed already.
+
+    Clients claim their ids here, and imported users a `sub` that a client could have. The ids of other users are not
+    claimed: see `could_be_client_id`.
 
     Tokens name both users and clients by `sub` (RFC 9068 section 5): with one unique index for both, two inserts at
     the same time cannot both succeed.

@@ -75,7 +75,7 @@ class User:
     locale: str | None = None
     """The language of messages to the user, as a tag of RFC 5646; `None`: the default."""
     password_reset_at: int | None = None
-    """When the password was reset by e-mail, if no login with a second factor has succeeded since.
+    """When the password was reset with a link, if no login with a second factor has succeeded since.
 
     Law 17: a mailbox never replaces both factors.
     """
@@ -128,7 +128,7 @@ async def find_by_id(database: Database, user_id: str) -> User | None:
 
 
 async def find_either(database: Database, name: str) -> list[User]:
-    """Return the accounts with this username (in any case) or `sub`.
+    """Return the accounts with this username (in upper or lower case) or `sub`.
 
     There are two if it is the username of one account and the `sub` of another.
     """

@@ -154,7 +154,7 @@ def routes(web: WebContext) -> APIRouter:
     async def get_users(
         _actor: Actor,
         username: Annotated[str, Query(max_length=128, description="The beginning of the username.")] = "",
-        email: Annotated[Email | None, Query(description="The confirmed address, in any case.")] = None,
+        email: Annotated[Email | None, Query(description="The confirmed address, in upper or lower case.")] = None,
         role: Annotated[str | None, Query(max_length=64, description="A role that the account has.")] = None,
         disabled: Annotated[bool | None, Query(description="Only disabled accounts, or only enabled ones.")] = None,
         mfa: Annotated[MfaState | None, Query(description="The state of the second factor.")] = None,

@@ -34,7 +34,8 @@ SHUTDOWN_GRACE_SECONDS = 10
 """Seconds that running requests get to finish after the listening sockets are closed."""
 
 SETTLE_SECONDS = 0.25
-"""Seconds in which TCP handshakes that have begun are completed: longer than most round trips."""
+"""Seconds that the server waits, after new connections are refused, so that TCP handshakes that have begun can
+complete; longer than most round trips."""
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -67,7 +68,7 @@ def serve(
         ws="none",
         lifespan="on",
         log_config=None,  # the process has configured logging already
-        access_log=False,  # the log has one line per decision: see telemetry/log.py
+        access_log=False,  # the log has decisions, not requests: see telemetry/log.py
         proxy_headers=False,  # law 14: the address is the peer's. Callers reads headers of named proxies only
         server_header=False,
         timeout_keep_alive=keep_alive,
@@ -164,7 +165,10 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def stop_without_parent(self) -> None:
-        """Make a worker stop whose parent has died, from another thread. A successor may wait for the port."""
+        """Stop a worker after its parent has died; called from another thread.
+
+        The worker also closes the listening sockets, because a successor may wait for the port.
+        """
         self._closes_sockets = True
         self.announce_drain()
         self.stop()

@@ -31,7 +31,7 @@ WHEN = {
     "begin have no event of their own.",
     "mfa.reset": "The second factor was removed, not by the user; every session ended.",
     "password.changed": "The password was changed, by the user or by another actor.",
-    "password.reset": "The password was replaced with the link of a message; every session ended.",
+    "password.reset": "The user set a new password with a link; every session ended.",
     "password.reset_requested": "A link to set a new password was requested.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
     "/recovery`. A change of password or factors, and `POST /logout?everywhere=true`, cancel it too, and record only "

@@ -105,8 +105,9 @@ def write() -> str:
         "Log",
         paragraph(
             "The log has one line for each decision, with the true reason, on standard error of `keyturn serve`. "
-            "`KEYTURN_LOG_FORMAT` chooses between JSON objects and lines for reading in a terminal. No line holds a "
-            "password, a code, a token or another secret. A line names a user by `sub`."
+            "Refreshes and accepted verification codes are too frequent, and are only counted in the "
+            "[metrics](metrics.md). `KEYTURN_LOG_FORMAT` chooses between JSON objects and lines for reading in a "
+            "terminal. No line holds a password, a code, a token or another secret. A line names a user by `sub`."
         ),
         paragraph(
             "Commands of the operator print sentences about what they do. Of the log they write only warnings and "

@@ -1,4 +1,4 @@
-"""Builds the file that `list_file` searches from the forms in which lists of leaked passwords are published.
+"""Builds, from the forms in which lists of leaked passwords are published, the file that `list_file` searches.
 
 The memory is bounded: the digests are sorted in chunks, written to a temporary file beside the output, and merged.
 An input that is in order already, as downloads of Pwned Passwords are, needs no merging, whatever its size. The
