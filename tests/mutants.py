@@ -346,6 +346,7 @@ MUTANTS = (
     Mutant("a list has each password once", "service/users/breached/list_building.py", "if digest != last:", "if True:", "test_password_lists.py -k sorted"),
     Mutant("runs are merged", "service/users/breached/list_building.py", "if runs and ordered[0] >= last:", "if runs:", "test_password_lists.py -k sorted"),
     Mutant("a draft does not stay", "service/users/breached/list_building.py", "draft.unlink(missing_ok=True)", "pass", "test_password_lists.py -k wrong_line"),
+    Mutant("a long line is not split into two passwords", "service/users/breached/list_building.py", "if len(text) >= MAX_LINE_BYTES - 1:", "if len(text) - len(_BOM) * is_first >= MAX_LINE_BYTES - 1:", "test_password_lists.py -k wrong_line"),
     Mutant("an input is not overwritten", "service/users/breached/list_building.py", "if any(_are_same_file(file, output) for file in inputs):", "if False:", "test_password_lists.py -k cannot_be_used"),
     Mutant("a failed commit leaves nothing open", "service/storage/database_sqlite.py", "            _rollback(connection)\n            raise", "            raise", "test_database.py -k nothing_open"),
     Mutant("only an imported hash is tried with the password as typed", "service/users/passwords.py", "if typed == password or not self.is_outdated(hashed):", "if typed == password:", "test_imported_users.py -k made_here"),

@@ -130,6 +130,8 @@ WRONG_LINES: list[tuple[str | bytes, bool, str]] = [
     (b"\x1f\x8b\x08\x00", False, "line 1 "),
     ("x" * 100_000, False, "line 1 "),
     ("short\n" + "x" * MAX_LINE_BYTES + "\n", True, "line 2 "),
+    ("\ufeff" + "x" * MAX_LINE_BYTES + "\n", True, "line 1 "),
+    ("\ufeff" + "x" * (MAX_LINE_BYTES - 2) + "\n", True, "line 1 "),
     ("hunter2hunter2\n".encode("utf-16"), True, "UTF-16"),
 ]
 

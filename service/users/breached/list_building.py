@@ -118,19 +118,23 @@ def _read_file(path: Path, read: _ReadLine) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES), b""), 1):
-                text = line.removesuffix(b"\n").removesuffix(b"\r")
-                if number == 1:
-                    text = text.removeprefix(_BOM)
-                if not text:
-                    continue
                 try:
-                    digest = read(text)
+                    content = _content_of(line, is_first=number == 1)
+                    digest = read(content) if content else None
                 except ValueError as error:  # the sentence does not quote the line, which may be a password
                     raise ConfigurationError(f"{path}: line {number} cannot be read: {error}.") from None
                 if digest is not None:
                     yield digest
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _content_of(line: bytes, *, is_first: bool) -> bytes:
+    """Return the line without its line break and its byte order mark. Raises `ValueError` if it is too long."""
+    text = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(text) >= MAX_LINE_BYTES - 1:  # the rest of it would be read as another line
+        raise ValueError(f"it has {MAX_LINE_BYTES - 1} bytes or more")
+    return text.removeprefix(_BOM) if is_first else text
 
 
 def _digest_in_line(form: re.Pattern[bytes], prefix: str, min_count: int, line: bytes) -> bytes | None:
@@ -142,8 +146,6 @@ def _digest_in_line(form: re.Pattern[bytes], prefix: str, min_count: int, line: 
 
 
 def _digest_of_password(line: bytes) -> bytes:
-    if len(line) >= MAX_LINE_BYTES - 1:  # the rest of it would be read as another password
-        raise ValueError(f"it has {MAX_LINE_BYTES - 1} bytes or more")
     if b"\0" in line:
         raise ValueError("it has a byte that is 0. Is the file in UTF-16? Convert it to UTF-8")
     return hashlib.sha1(line, usedforsecurity=False).digest()[:DIGEST_BYTES]
