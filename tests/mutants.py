@@ -102,6 +102,7 @@ MUTANTS = (
     # E-mail addresses, forgotten passwords, invitations
     Mutant("keyturn attack finds links whose MAC is not verified", "service/tokens/opaque.py", "if not any(hmac.compare_digest", "if False and not any(hmac.compare_digest", "test_accounts.py -k 'of_links and flaws0'"),
     Mutant("keyturn attack finds links that are requested without end", "service/accounts/password_resets.py", "await self._throttle.charge_password_reset(caller, now)", "pass", "test_accounts.py -k 'of_links and flaws0'"),
+    Mutant("a delayed login after forged links proves nothing", "service/attack/links.py", "if answer.status == 429 or (answer.status == 503 and not answer.is_failure):", "if False:", "test_links_attack.py -k delayed"),
     Mutant("keyturn attack finds a link that is used twice", "service/users/emails.py", "WHERE id = $1 AND new_email = $2 AND new_email_at = $3 AND {_ENABLED} RETURNING", "WHERE id = $1 AND $2 <> '' AND $3 > 0 AND {_ENABLED} RETURNING", "test_accounts.py -k mailbox_of_the_service"),
     Mutant("keyturn attack finds a reset that leaves sessions", "service/accounts/password_resets.py", "await sessions.end_all(transaction, user.id, reason=\"password_reset\", now=now)", "pass", "test_accounts.py -k mailbox_of_the_service"),
     Mutant("a cancellation is of one request", "service/users/emails.py", "AND new_email = $2 AND new_email_at = $3\",\n", "AND new_email = $2 AND $3 > 0\",\n", "test_emails.py -k newest_request"),

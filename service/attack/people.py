@@ -8,7 +8,7 @@ deletes one only after a delay. The report has the command.
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -226,11 +226,13 @@ class People:
         return said
 
 
-async def post_until_not_busy(target: Target, path: str, body: Mapping[str, object]) -> Answer:
+async def post_until_not_busy(
+    target: Target, path: str, body: Mapping[str, object], *, headers: Sequence[tuple[str, str]] = ()
+) -> Answer:
     """Send a POST, and repeat it while the service is busy (503)."""
     for _ in range(MAX_TRIES - 1):
-        answer = await target.post(path, body)
+        answer = await target.send("POST", path, body=body, headers=headers)
         if answer.status != 503:
             return answer
         await asyncio.sleep(0.3)
-    return await target.post(path, body)
+    return await target.send("POST", path, body=body, headers=headers)

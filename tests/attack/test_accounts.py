@@ -156,6 +156,8 @@ async def test_a_restricted_sign_up_is_found_out(attacked: Attacked, signup: str
     assert {SIGN_UP, READ, ENDLESS} == names(report, "held"), report.text()
     (found,) = (finding for finding in report.findings if finding.attack == SIGN_UP)
     assert {"invited": "by invitation", "closed": "closed"}[signup] in found.said
+    # Before and after each attack the service is asked for its keys.
+    assert f" {found.requests - 2} requests refused" in found.said
 
 
 async def test_a_gap_of_a_restricted_sign_up_is_detected(attacked: Attacked) -> None:
