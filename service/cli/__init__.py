@@ -1,8 +1,8 @@
 """The `keyturn` command: serve, migrate, users, passwords, clients, keys, messages, doctor, restore-guard, attack.
 
 Exit status: 0 done, 1 refused (the user does not exist, the name is taken), 2 wrong usage or settings, 130 stopped by
-SIGINT, 143 stopped by SIGTERM (`serve`: 0). `doctor` has a meaning of its own for 1, and `attack` for 1 and 3:
-`attack` still reports when SIGINT stops it. No command takes a secret as an argument.
+SIGINT, 143 stopped by SIGTERM (`serve`: 0 in both cases). `doctor` has a meaning of its own for 1, and `attack` for 1
+and 3: `attack` still reports when SIGINT stops it. No command takes a secret as an argument.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None, *, serve: Callable[..., bool] |
     # Process 1 of a container has no default action for SIGTERM. After it has finished the running requests, uvicorn
     # raises again the signal that stopped it: a server that stops on request has not failed. Any other command, such
     # as an export, is interrupted, and that is a failure.
-    stopped = DONE if options.run is serving.run_server else 128 + signal.SIGTERM
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(stopped))
+    is_server = options.run is serving.run_server
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE if is_server else 128 + signal.SIGTERM))
     status: int
     try:
         status = options.run(options)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, *, serve: Callable[..., bool] |
         report(f"keyturn: {error} {getattr(error, 'reason', '')}".rstrip())
         return REFUSED
     except KeyboardInterrupt:
-        return 130
+        return DONE if is_server else 128 + signal.SIGINT
     except OSError as error:
         discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # `keyturn users list | head`

@@ -51,8 +51,9 @@ def serve(
 ) -> bool:
     """Serve at bound sockets until SIGTERM or SIGINT. Return `False` if the server could not start.
 
-    Raises the `ConfigurationError` that `make_app` or the start of the application raised; with one worker also a
-    `ServiceError`. With several workers a `ServiceError` is logged, and the result is `False`.
+    Raises the `ConfigurationError` that `make_app` or the start of the application raised. With one worker it also
+    raises a `ServiceError`, and `KeyboardInterrupt` after it has stopped for SIGINT. With several workers a
+    `ServiceError` is logged, and the result is `False`.
 
     `make_app` is called in every worker. `keep_alive` is the number of seconds that a connection may be idle after an
     answer. `drain_delay` is the number of seconds after SIGTERM in which new connections are still accepted. `cors`

@@ -29,9 +29,9 @@ def write() -> str:
         ),
         paragraph(
             "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
-            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0). `keyturn doctor` has a meaning of "
-            "its own for 1, and `keyturn attack` for 1 and 3: stopped by SIGINT, it still reports and ends with one "
-            "of these."
+            "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0 in both cases). `keyturn doctor` has "
+            "a meaning of its own for 1, and `keyturn attack` for 1 and 3: stopped by SIGINT, it still reports and "
+            "ends with one of these."
         ),
         *(_section(command) for command in commands()),
     )
