@@ -43,7 +43,7 @@ from tests.harness.attacks import attacks_of, names, run_attack
 from tests.harness.commands import MISUSED, run
 from tests.harness.databases import PATIENT, PATIENT_SECONDS
 from tests.harness.ports import free_port
-from tests.harness.servers import keyturn, make_schema
+from tests.harness.servers import REPOSITORY, keyturn, make_schema
 from tests.harness.spoiled import (
     Forward,
     ForwardedRequest,
@@ -930,6 +930,8 @@ def test_a_healthy_deployment_holds(tmp_path: Path) -> None:
         assert not re.search("kt[rl]_", output.out + output.err + file.read_text())
         people = run("users", "list", environment={"KEYTURN_DATA_DIR": str(tmp_path / "data")})
         assert document["left_behind"][0].split()[2] == str(people.out.count("attack-"))
+        guide = (REPOSITORY / "docs/guides/attack-your-deployment.md").read_text("utf-8")
+        assert f"and {people.out.count('attack-')} with" in guide
         again = run("attack", served.url, "--only", "replay")
     assert INCOMPLETE == again.status, "the limit of accounts is reached, so the run is incomplete"
 
