@@ -41,10 +41,10 @@ registered clients are refused.""",
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
 gives the same successor again, because two browser tabs may refresh at once; a later use ends the session. With the
-header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there, except
-within ten seconds after the last one: then the cookie stays. If the body has a token too, that token is used and the
-cookie is not read. With `grant_type=client_credentials` a registered client that has a scope gets an access token of
-its own.""",
+header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; the newest
+cookie stays if the one before it was replaced within the last ten seconds. If the body has a token too, that token is
+used and the cookie is not read. With `grant_type=client_credentials` a registered client that has a scope gets an
+access token of its own.""",
     "revoke": """\
 End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
 too. The access token of a registered client cannot be revoked: it belongs to no session.""",
