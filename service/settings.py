@@ -161,7 +161,7 @@ class Settings(MessageSettings):
     /admin/users`."""
     admin_api: Literal["off", "on"] = "off"
     """Whether `/admin` exists, by which registered clients and users with the role `keyturn-admin` administer
-    accounts, clients and invitations. All of its paths begin with `/admin/`, so that a gateway can refuse requests
+    accounts, clients and invitations. All of its paths begin with `/admin/`, so that a proxy can refuse requests
     for them from outside."""
     account_page: Literal["on", "off"] = "on"
     """Whether `/account` is served: a page on which users sign up, log in and manage their account."""
