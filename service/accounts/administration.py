@@ -224,22 +224,28 @@ class Administration:
     ) -> RoleChange:
         """Add or remove a role, and end the sessions that no longer satisfy the policy.
 
-        Raises what `get` and `check_right` do, or `ValueError` for a role that cannot exist.
+        If the roles stay the same, no event is recorded. Raises what `get` and `check_right` do, or `ValueError` for
+        a role that cannot exist.
         """
         found = await self.get(name)
         act = Act(by, self._clock())
         async with self._database.begin() as transaction:
             given = () if add is None else (add,)
             await check_right(transaction, by, found.id, gives=given, removes=remove == ADMINISTRATOR)
-            user = await user_roles.change_roles(transaction, found.id, add=add, remove=remove)
-            if user is None:
+            before = await users.lock(transaction, found.id)  # so that no change of a second operator is lost
+            if before is None:
                 raise NotFound
-            return await self._finish_role_change(transaction, user, act, by=by)
+            user = await user_roles.change_roles(transaction, before, add=add, remove=remove)
+            return await self._finish_role_change(transaction, before, user, act, by=by)
 
-    async def _finish_role_change(self, transaction: Transaction, user: User, act: Act, *, by: Actor) -> RoleChange:
+    async def _finish_role_change(
+        self, transaction: Transaction, before: User, user: User, act: Act, *, by: Actor
+    ) -> RoleChange:
         """Record a change of roles, and end the sessions that no longer satisfy the policy."""
         ended = None
-        await self._events.record(transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=" ".join(user.roles))
+        if set(user.roles) != set(before.roles):
+            roles = " ".join(user.roles)
+            await self._events.record(transaction, EventName.USER_ROLES_CHANGED, user.id, act, roles=roles)
         if self._policy.applies_to(user.roles):
             # The user's row is locked: a refresh that read the old roles has finished, or its session ends here.
             ended = await sessions.end_all_noncompliant(transaction, user.id, policy=self._policy, now=act.at)
@@ -253,20 +259,26 @@ class Administration:
         """Disable an account and end its sessions, or enable it again. Raises what `get` and `check_right` do.
 
         Disabling an account whose deletion is scheduled leaves it scheduled, and its user can no longer take it back.
-        Enabling cancels the deletion.
+        Enabling cancels the deletion. Otherwise, disabling a disabled account or enabling an enabled one changes
+        nothing.
         """
         found = await self.get(name)
         act = Act(by, self._clock())
         async with self._database.begin() as transaction:
             await check_right(transaction, by, found.id, removes=disabled)
-            await self._write_disabled(transaction, found.id, act, disabled=disabled, by=by)
+            user = await users.lock(transaction, found.id)
+            if user is None:
+                raise NotFound
+            await self._write_disabled(transaction, user, act, disabled=disabled, by=by)
 
     async def _write_disabled(
-        self, transaction: Transaction, user_id: str, act: Act, *, disabled: bool, by: Actor
+        self, transaction: Transaction, user: User, act: Act, *, disabled: bool, by: Actor
     ) -> User:
-        user = await users.revoke_tokens(transaction, user_id)
-        if user is None:
-            raise NotFound
+        """Disable or enable the account if that changes it. The user's row must be locked."""
+        # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
+        if disabled == user.is_disabled and not user.is_disabled_by_user:
+            return user
+        await users.revoke_tokens(transaction, user.id)
         await users.set_disabled(transaction, user.id, act.at if disabled else None)
         if disabled:
             await sessions.end_all(transaction, user.id, reason="disabled", now=act.at)
@@ -274,7 +286,7 @@ class Administration:
             await self._events.record(transaction, EventName.USER_RESTORED, user.id, act)
         event = EventName.USER_DISABLED if disabled else EventName.USER_ENABLED
         await self._events.record(transaction, event, user.id, act)
-        return user
+        return await users.lock(transaction, user.id) or user
 
     async def change(self, name: str, changes: Changes, *, by: Actor) -> None:
         """Make all of these changes, or none. A field that has its value already changes nothing.
@@ -302,8 +314,8 @@ class Administration:
             if user is None:
                 raise NotFound
             if roles is not None and roles != user.roles:
-                user = await user_roles.set_roles(transaction, user, roles)
-                await self._finish_role_change(transaction, user, act, by=by)
+                before, user = user, await user_roles.set_roles(transaction, user, roles)
+                await self._finish_role_change(transaction, before, user, act, by=by)
             if changes.claims is not None and encode(changes.claims) != encode(user.claims):
                 await user_claims.set_claims(transaction, user, changes.claims)
                 names = " ".join(sorted(changes.claims))
@@ -313,11 +325,8 @@ class Administration:
                 await self._events.record(
                     transaction, EventName.USER_LOCALE_CHANGED, user.id, act, locale=changes.locale or ""
                 )
-            # Disabling an account whose user requested its deletion is a change: see `set_disabled`.
-            is_changed = changes.disabled != user.is_disabled or user.is_disabled_by_user
-            if changes.disabled is not None and is_changed:
-                await self._write_disabled(transaction, user.id, act, disabled=changes.disabled, by=by)
-                user = await users.lock(transaction, user.id) or user
+            if changes.disabled is not None:
+                user = await self._write_disabled(transaction, user, act, disabled=changes.disabled, by=by)
             if changes.email is not Unchanged.UNCHANGED:
                 await self._write_email(transaction, user, changes.email, act, by=by)
 

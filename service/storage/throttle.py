@@ -1,6 +1,9 @@
 """The named rate limits. Every attempt is charged before the secret is checked, and refunded on success.
 
-Requests that check no secret (`signup`, `qrcode`, `reset` and `message`) are never refunded.
+There are two exceptions. A successful code uses up its pending token, so its charge stays. Requests that check no
+secret (`signup`, `qrcode`, `reset` and `message`) are not refunded, except for a sign-up that ends with `Busy`.
+An address stands for its client network: for IPv6 the /64.
+
 Law 4: reserve, then verify. Law 5: password failures slow down, they never lock out.
 
 | limit    | what it counts                                        | beyond it                                  |
@@ -10,7 +13,7 @@ Law 4: reserve, then verify. Law 5: password failures slow down, they never lock
 |          | failures per username, from all addresses             | one free failure per address, not five     |
 |          | failures per address                                  | refused until the window ends              |
 | device   | failures on a known device, instead of those three    | a wait, growing to a minute                |
-| pending  | codes of one kind with one pending token              | the token is invalid                       |
+| pending  | codes of one kind with one pending token              | refused: `invalid_token`                   |
 | qrcode   | QR codes of a user's unconfirmed secret               | refused until the window ends              |
 | reset    | requests to reset a password, per address             | refused until the window ends              |
 | message  | messages to an e-mail address that is not confirmed   | refused until the window ends              |
@@ -57,15 +60,16 @@ class Throttle:
         self._login_address = _rate_limit(login_address)
         self._login_username = _rate_limit(login_username)
         window = max(1, int(pending_ttl.total_seconds()))
-        # Not smaller while Redis is down: a typing error must not invalidate the token, and SQL bounds guesses.
+        # Not smaller while Redis is down: a typing error must not use up the token, and SQL bounds guesses.
         self._pending = RateLimit(free=CODES_PER_PENDING_TOKEN, window=window)
 
-    async def charge_signup(self, caller: Caller, now: datetime) -> None:
-        """Raise `TooManyAttempts` if this address requested too many accounts. Never refunded.
+    async def charge_signup(self, caller: Caller, now: datetime) -> "Receipt":
+        """Charge one sign-up, or raise `TooManyAttempts` if this address requested too many accounts.
 
-        The caller must first make sure that the hashing queue has room, because a `Busy` request must not be charged.
+        Call `Passwords.ensure_capacity` before this, so that a request that finds the hashing queue full is normally
+        not charged.
         """
-        await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
+        return await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
 
     async def charge_password(self, username: str, caller: Caller, now: datetime) -> "Receipt":
         """Charge one attempt at a password, or raise `TooManyAttempts`."""
@@ -84,7 +88,7 @@ class Throttle:
         return await self._charge("device", (Bucket(f"device:{{{device_id}}}", self._login),), now)
 
     async def charge_code(self, jti: str, kind: str, now: datetime) -> "Receipt":
-        """Charge one code of a kind with a pending token. The sixth is refused: the token is invalid."""
+        """Charge one code of a kind with a pending token, or raise `InvalidToken` from the sixth of its kind on."""
         try:
             return await self._charge("pending", (Bucket(f"pending:{{{jti}}}:{kind}", self._pending),), now)
         except TooManyAttempts:
@@ -98,12 +102,12 @@ class Throttle:
         """Raise `TooManyAttempts` if this address requested too many links, whatever the users. Never refunded."""
         await self._charge("reset", (Bucket(f"reset:{{{caller.network}}}", RESET_LIMIT),), now)
 
-    async def charge_message(self, digest: str, now: datetime) -> None:
-        """Raise `TooManyAttempts` if too many messages went to the e-mail address with this digest. Never refunded.
+    async def charge_message(self, digest: str, now: datetime) -> "Receipt":
+        """Charge a message to the e-mail address with this digest, or raise `TooManyAttempts`.
 
         Nobody has confirmed the address, so it may be that of a person who does not use the service.
         """
-        await self._charge("message", (Bucket(f"message:{{{digest}}}", MESSAGE_LIMIT),), now)
+        return await self._charge("message", (Bucket(f"message:{{{digest}}}", MESSAGE_LIMIT),), now)
 
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
         wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
@@ -115,7 +119,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The charge for an attempt. Refund it if the secret was right or was never checked."""
+    """The charge for an attempt. Refund it if the password was right, or if no secret was checked."""
 
     _store: Ephemeral
     _buckets: tuple[Bucket, ...]

@@ -5,16 +5,13 @@ from dataclasses import replace
 
 from service.roles import check_roles
 from service.storage.database import Database, Transaction
-from service.users.users import NOT_DELETED, User, lock
+from service.users.users import NOT_DELETED, User
 
 
-async def change_roles(transaction: Transaction, user_id: str, *, add: str | None, remove: str | None) -> User | None:
-    """Add or remove a role (operator command); `None` if there is no such user. Raises `ValueError`."""
+async def change_roles(transaction: Transaction, user: User, *, add: str | None, remove: str | None) -> User:
+    """Add or remove a role (operator command). The user's row must be locked. Raises `ValueError`."""
     added, removed = ({role} if role is not None else set() for role in (add, remove))
     check_roles((*added, *removed))
-    user = await lock(transaction, user_id)  # so that no change of a second operator is lost
-    if user is None:
-        return None
     return await set_roles(transaction, user, check_roles(tuple(sorted({*user.roles, *added} - removed))))
 
 

@@ -107,6 +107,27 @@ async def test_the_policy_applies_to_operators_too(client: Client, alice: Person
             await acts_of(client).set_password(nobody, NEW, by=OPERATOR)
 
 
+async def test_a_command_that_changes_nothing_records_nothing(
+    client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
+) -> None:
+    """A role that the account has or lacks already, and enabling or disabling twice. Its pending tokens stay."""
+    acts = acts_of(client)
+    await acts.set_roles("alice", add="admin", by=OPERATOR)
+    pending, before = await alice.pending(), await acts.show("alice")
+    await acts.set_roles("alice", add="admin", by=OPERATOR)
+    await acts.set_roles("alice", remove="staff", by=OPERATOR)
+    await acts.set_disabled("alice", disabled=False, by=OPERATOR)
+    events = await client.parts.events.list_latest((await acts.get("alice")).id)
+    assert 1 == [entry.event for entry in events].count("user.roles_changed")
+    assert "user.enabled" not in {entry.event for entry in events}
+    assert before == await acts.show("alice")
+    assert 200 == (await alice.give_code(mfa_token=pending)).status_code
+    for _ in range(2):
+        await acts.set_disabled("alice", disabled=True, by=OPERATOR)
+    events = await client.parts.events.list_latest((await acts.get("alice")).id)
+    assert 1 == [entry.event for entry in events].count("user.disabled")
+
+
 async def test_a_deleted_account_is_refused_everywhere_at_once(
     client: Client, alice: Person, tokens: dict[str, Any], clock: MovableClock
 ) -> None:

@@ -10,6 +10,7 @@ from httpx2 import AsyncClient
 from service.errors import StoreUnavailable
 from tests.harness.clients import Client, Opener
 from tests.harness.people import COSTLY_HASH, PASSWORD, MovableClock, Person, sign_up
+from tests.harness.ranges import answering
 
 
 async def test_a_user_without_mfa_logs_in_with_the_password(client: AsyncClient, clock: MovableClock) -> None:
@@ -269,3 +270,24 @@ async def test_a_shed_sign_up_is_not_charged(world: dict[str, Any], open_client:
         assert not hashing.done()
         await hashing
         assert 201 == (await client.post("/signup", json=body)).status_code
+
+
+async def test_a_sign_up_that_loses_its_place_in_the_queue_is_not_charged(
+    world: dict[str, Any], open_client: Opener
+) -> None:
+    """Neither its network nor its e-mail address is, if the queue fills while leaked passwords are searched."""
+    with answering() as ranges:
+        settings = {"hash_concurrency": 1, "hash_queue": 0, "limit_signup": "5/1h", "breached_passwords": ranges.url}
+        async with open_client({**world, **settings}) as client:
+            body = {"username": "alice", "password": PASSWORD, "email": "alice@example.com"}
+            ranges.may_answer.clear()
+            attempts = [asyncio.create_task(client.post("/signup", json=body)) for _ in range(5)]
+            while len(ranges.asked) < len(attempts):
+                await asyncio.wait(attempts, timeout=0.01)
+            hashing = asyncio.create_task(client.parts.passwords.verify("somebody's", COSTLY_HASH))
+            await asyncio.sleep(0)
+            ranges.may_answer.set()
+            assert [503] * 5 == [(await attempt).status_code for attempt in attempts]
+            assert not hashing.done()
+            await hashing
+            assert 201 == (await client.post("/signup", json=body)).status_code

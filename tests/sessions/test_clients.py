@@ -60,7 +60,7 @@ async def test_each_change_is_one_event_about_no_user(outbox: Outbox, caplog: py
     async with outbox.parts.database.begin() as transaction:
         root = await users.add(transaction, "root", "", outbox.parts.clock())
         assert root is not None
-        await user_roles.change_roles(transaction, root.id, add=ADMINISTRATOR, remove=None)
+        await user_roles.change_roles(transaction, root, add=ADMINISTRATOR, remove=None)
     await clients.add("billing", ("write", "read"), by=OPERATOR)
     await clients.rotate_secret("billing", overlap_hours=1, by=admin)
     await clients.remove("billing", by=Actor.user(root.id))

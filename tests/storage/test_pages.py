@@ -48,7 +48,7 @@ async def parts(world: dict[str, Any], clock: MovableClock) -> AsyncIterator[Com
                 user = await users.add(transaction, name, "", clock())
                 assert user is not None
                 if number % 10 == 0:
-                    await user_roles.change_roles(transaction, user.id, add="cashier", remove=None)
+                    await user_roles.change_roles(transaction, user, add="cashier", remove=None)
         yield opened
 
 

@@ -590,6 +590,8 @@ class Run(RuleBasedStateMachine):
             self.forget_factors()
         else:
             self.world.runner.run(administration.set_disabled(self.name, disabled=act == "disable", by=OPERATOR))
+            if self.is_disabled == (act == "disable"):
+                return
             self.is_disabled = act == "disable"
         self.increment_credential_version()
 
