@@ -6,8 +6,8 @@ exists, the request may be refused at once; if none exists, that proves nothing,
 used time steps too, to refuse fast).
 
 `WithFallback` joins the shared store, which is Redis, with one in the process. If Redis does not answer in time
-(0.35 s), or refuses a command, the process uses its own counters, with the smaller number that `RateLimit` has for
-that case, and tries Redis again a second later.
+(0.35 s), or refuses a command, the process uses its own counters, with the smaller number that the `RateLimit` of
+sign-up and login has for that case, and tries Redis again a second later.
 """
 
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class RateLimit:
     With `backoff`, further attempts wait 1 s, 2 s, 4 s ... up to a minute, and every attempt restarts the window (law
     5: password failures slow down, they never lock out). Without `backoff`, further attempts are refused until the
     window ends. If `free` is `None`, attempts are only counted, never refused. `fallback_free` replaces `free` while
-    the shared store is unavailable, because each worker then counts by itself.
+    the shared store is unavailable, because each worker then counts by itself; if it is `None`, `free` stays.
     """
 
     free: int | None

@@ -68,7 +68,8 @@ STORE_ERRORS = Counter(
 )
 BREAKER_OPEN = Gauge(
     "keyturn_redis_breaker_open",
-    "Workers whose circuit breaker is open: they do without Redis now, with smaller rate limits.",
+    "Workers whose circuit breaker is open: they do without Redis now, with smaller rate limits of sign-up and "
+    "login.",
     registry=_registry, multiprocess_mode="livesum",
 )  # fmt: skip
 HASH_SECONDS = Histogram(

@@ -129,7 +129,7 @@ def texts(value: object, *, at_least: int = 0) -> tuple[str, ...]:
 
 
 def whole(value: object) -> int:
-    """Return a claim that must be a whole number. A boolean is none."""
+    """Return a claim that must be a whole number. A boolean does not count as one."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError
     return value

@@ -45,7 +45,8 @@ WHEN = {
     "longer than allowed; `malformed`: it was not a list of hash suffixes with counts; `unreadable`: the file "
     "cannot be read. The other reasons are those of `webhook.refused`.",
     "recovery_code.refused": "A recovery code was refused.",
-    "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits.",
+    "redis.away": "Redis cannot be used. The worker counts attempts for itself, with smaller rate limits of sign-up "
+    "and login.",
     "redis.back": "Redis answers again.",
     "request.refused": "A request got 503 because the database cannot be used.",
     "service.starting": "`keyturn serve` is about to accept connections.",

@@ -25,7 +25,8 @@ async def check_redis(deployment: Deployment) -> list[Finding]:
         await probe(redis)
         state = await redis.inspect()
     except EphemeralUnavailable as error:
-        return [Finding("wrong", error.reason, "Until then each worker counts separately, with smaller limits.")]
+        advice = "Until then each worker counts separately, with smaller limits of sign-up and login."
+        return [Finding("wrong", error.reason, advice)]
     finally:
         await redis.close()
     return _judge(state, unix_seconds(deployment.clock()))
