@@ -25,7 +25,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     attack.add_argument("url", metavar="URL", help="URL of the service, http(s)://host[:port][/path]")
     attack.add_argument("--only", metavar="FAMILY", action="append", choices=FAMILIES, default=[],
-                        help=f"only this family of attacks; may be repeated: {', '.join(FAMILIES)}")  # fmt: skip
+                        help="only this family (group) of attacks; may be repeated: "
+                        f"{', '.join(FAMILIES)}")  # fmt: skip
     attack.add_argument(
         "--proof",
         metavar="FILE",

@@ -6,6 +6,7 @@ import asyncio
 from service.cli.parts import DONE, REFUSED, opened_parts, report, when
 from service.errors import ConfigurationError
 from service.origin import OPERATOR
+from service.sessions.registration import MAX_OVERLAP_HOURS
 
 NO_SUCH_CLIENT = "keyturn: there is no such client."
 
@@ -39,7 +40,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         type=float,
         default=0,
         metavar="HOURS",
-        help="hours for which the old secret stays valid (default: 0)",
+        help=f"hours for which the old secret stays valid (default: 0; at most {MAX_OVERLAP_HOURS})",
     )
     rotate.set_defaults(run=_clients_rotate)
     remove = acts.add_parser(

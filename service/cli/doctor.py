@@ -18,8 +18,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "doctor",
         help="examine this deployment",
         description="Examine this deployment for mistakes, and say what to do about each. Run the command where the "
-        "service runs, with the same settings; it only reads. Exit status 1 if something is wrong, 2 if a setting is "
-        "invalid.",
+        "service runs, with the same settings. It changes nothing; in Redis it writes probe keys that expire within "
+        "seconds. Exit status 1 if something is wrong, 2 if a setting is invalid.",
     )
     doctor.set_defaults(run=_doctor)
 

@@ -43,7 +43,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     invite.add_argument("address", nargs="?", help="the e-mail address of the user")
     invite.add_argument("--role", action="append", default=[], help="a role of the new account; may be repeated")
     invite.add_argument("--locale", help=LOCALE_HELP)
-    invite.add_argument("--expires", default=default, help=f"how long it is valid, such as 12h (default: {default})")
+    invite.add_argument("--expires", default=default, help=f"how long it is valid, 5m to 90d (default: {default})")
     invite.set_defaults(run=_invite)
     listing = acts.add_parser(
         "invitations",

@@ -35,7 +35,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="in an emergency: invalidate every token that this key signed",
         description="In an emergency: withdraw a signing key and sign with another key. Every replica reads the "
         "change and refuses the tokens of the withdrawn key within half a minute; verifiers refuse them when they "
-        "fetch the key set again (after five minutes, or later if they cache it longer). Sessions continue: a "
+        "fetch the key set again (within five minutes, or later if they cache it longer). Sessions continue: a "
         "refresh issues tokens that the other key signs.",
     )
     revoke.add_argument("kid", help="as 'keyturn keys list' shows it")

@@ -19,8 +19,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="build the file for KEYTURN_BREACHED_PASSWORDS",
         description="Build the file that KEYTURN_BREACHED_PASSWORDS names, from files with a SHA-1 in hexadecimal "
         "digits, a colon and a count on each line, in any order, or from folders of range files (named by five "
-        "hexadecimal digits). An existing file is replaced when the new one is complete. Beside the output the "
-        "command needs as much space again while it runs.",
+        "hexadecimal digits, with a line SUFFIX:COUNT for each hash). An existing file is replaced when the new one "
+        "is complete. Beside the output the command needs as much space again while it runs.",
     )
     build.add_argument("input", nargs="+", type=Path, help="a file, or a folder of range files")
     build.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")

@@ -19,7 +19,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "restore-guard",
         help="after restoring a backup: revoke what it would make valid again",
         description="Run the command after restoring a backup of the database, before the service serves again. It "
-        "ends every session, revokes every pending token and device token, cancels every delayed recovery, voids "
+        "ends every session, revokes every pending token and device token, cancels every delayed recovery and every "
+        "request for a new e-mail address, removes an unconfirmed authenticator beside a confirmed one, voids "
         "every code that may have been used and every recovery code, revokes every open invitation, signs with a new "
         "key, and deletes the accounts whose scheduled deletion was due by now, and those that --deleted names. All "
         "users must log in again; a known device does not replace the second factor. The command prints the time "

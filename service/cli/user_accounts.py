@@ -42,8 +42,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="List accounts in the order of their usernames: all, or those that match every filter. With "
         "--limit, list one page of them. If another page follows, its --cursor is written to standard error. With "
         "--limit and --json, the page is one JSON object with users and next_cursor, which is null on the last page. "
-        "With --role, --mfa, --disabled or --enabled each page searches only a thousand accounts, so it may be "
-        "short or empty although others follow.",
+        "With --limit and --role, --mfa, --disabled or --enabled, a page may be short or empty although more "
+        "accounts match: go on while there is a cursor.",
     )
     listing.add_argument("prefix", nargs="?", default="", help="only usernames that begin with this text")
     listing.add_argument("--role", help="only accounts that have this role")
@@ -101,7 +101,11 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "cannot be undone. The username and the sub stay reserved: no other account ever gets them.",
     )
     delete.add_argument("name", nargs="?", help=NAME_HELP)
-    delete.add_argument("--prefix", help="instead, delete every account whose username begins with this text")
+    delete.add_argument(
+        "--prefix",
+        help="instead, delete every account whose username begins with this text, which has "
+        f"at least {MIN_PREFIX_LENGTH} characters",
+    )
     delete.add_argument("--yes", action="store_true", help="do not ask for confirmation: for scripts")
     delete.set_defaults(run=_delete)
 

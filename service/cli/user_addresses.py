@@ -21,7 +21,7 @@ from service.origin import OPERATOR
 from service.users.users import User
 
 _ARGUMENTS = {"email": "address"}
-"""The argument of `set-email`, by the name that refusals have for it."""
+"""The argument of `set-email` for each field that a refusal names."""
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,8 +57,8 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="send the user a link for a new password, or show it",
         description="Send a link for a new password to the confirmed address of the user. Where the service sends no "
         "messages or the user has no confirmed address, the command writes the link to standard output, only this "
-        "once. The holder of the link sets the password: verify the user's identity first. Until then the password "
-        "and the sessions stay. The second factor stays in any event.",
+        "once. The holder of the link sets the password: verify the user's identity first. Until the link is used, "
+        "the password and the sessions stay. The second factor stays in any case.",
     )
     reset.add_argument("name", help=NAME_HELP)
     reset.set_defaults(run=_reset_password)

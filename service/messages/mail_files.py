@@ -1,5 +1,6 @@
 """Messages as files, for trying them on one machine: `<data folder>/mail/<id>.eml`, each named in the log.
 
+The letter of `keyturn messages send-test` is named on standard output only.
 Any mail program opens them. Only their owner may read them, because they have links.
 """
 

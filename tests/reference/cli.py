@@ -30,8 +30,8 @@ def write() -> str:
         paragraph(
             "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
             "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0 in both cases). `keyturn doctor` has "
-            "a meaning of its own for 1, and `keyturn attack` for 1 and 3: stopped by SIGINT, it still reports and "
-            "ends with one of these."
+            "a meaning of its own for 1, and `keyturn attack` for 1 and 3. `keyturn attack` that is stopped by SIGINT "
+            "still reports. It ends with 1 or 3, not with 130."
         ),
         *(_section(command) for command in commands()),
     )
@@ -67,5 +67,6 @@ def meaning(action: argparse.Action) -> str:
     text = action.help or {"username": "the username", "client_id": "the id of the client", "role": "the role"}.get(
         action.dest, ""
     )
-    choices = f" ({', '.join(map(str, action.choices))})" if action.choices and ":" not in text else ""
-    return text[:1].upper() + text[1:] + choices
+    choices = [str(choice) for choice in action.choices or ()]
+    listed = f" ({', '.join(choices)})" if choices and not all(choice in text for choice in choices) else ""
+    return text[:1].upper() + text[1:] + listed
