@@ -1,7 +1,8 @@
 """The cost of one request for the service, PostgreSQL and Redis: seconds of CPU, statements, commands, bytes.
 
 The costs are counted over many requests of one kind: CPU seconds of all processes (/proc), `pg_stat_statements`, the
-length of the WAL, Redis' own count. The seconds depend on the machine; statements, commands and bytes do not.
+length of the WAL, Redis' own count. The seconds depend on the machine; statements, commands and bytes hardly do. They
+include a little background work of the service.
 """
 
 from collections.abc import AsyncIterator, Sequence

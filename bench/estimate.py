@@ -123,7 +123,8 @@ def page(costs: Sequence[Cost], sizes: Sizes, lines: Sequence[Line], *, cores: i
         all_gigabytes=sum(held.values()), active=ACTIVE, refused=REFUSED, idle=IDLE_DAYS, event_days=EVENT_DAYS,
         authenticators=held["totp_authenticators"], redis=1 / needed.redis,
         share=needed.hashing / (needed.hashing + needed.service),
-        minutes=REFRESH_EVERY / 60, per_replica=CORES_A_REPLICA,
+        minutes=REFRESH_EVERY / 60, per_replica=CORES_A_REPLICA, looks=LOOKS_PER_LOGIN, logouts=LOGOUTS_PER_LOGIN,
+        events=EVENTS_PER_LOGIN,
     )  # fmt: skip
 
 
@@ -135,7 +136,8 @@ Measured and computed by `python -m bench.replicas --write docs/scale.md`, on {c
 ## What one request costs
 
 Milliseconds of a core of the service, of PostgreSQL and of Redis; SQL statements (`BEGIN` and `COMMIT` among them),
-Redis commands (those within scripts too), bytes of write-ahead log. The last three are the same on any machine.
+Redis commands (those within scripts too), bytes of write-ahead log. The last three hardly depend on the machine; they
+include a little background work.
 PostgreSQL ran without fsync: the time that a commit waits for the disk is not CPU time and is not included.
 
 | request | service ms | PostgreSQL ms | Redis ms | statements | commands | WAL bytes |
@@ -155,7 +157,8 @@ this, each replica needs a core of its own, and the load and the stores need oth
 
 Assumed: one login with two factors per user and day; the busiest hour has {peak:.0f} times the mean; the number of
 wrong passwords is {refused:.0%} of that of right ones; {active:.0%} of all users are active in that hour, and each
-refreshes every {minutes:.0f} minutes; relying services verify tokens with the key set, without requests. The
+refreshes every {minutes:.0f} minutes; each login leads to {looks:g} `/me`, {logouts:g} `/logout` and {events:g}
+events; relying services verify tokens with the key set, without requests. The
 utilisation of a core is {busy:.0%}.
 
 | request | per second, in the busiest hour |
@@ -181,11 +184,11 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 1. **Hashing.** It takes {share:.0%} of the service's cores, by intent: each guess of an attacker takes as long as a
    login. When the queue is full, further logins are refused with 503, and requests that hash nothing are still
    answered. Add replicas. In the image, Argon2 is compiled for x86-64-v3, which is about twice as fast as the wheel
-   that was measured here.
+   that was measured here: [decision 6](decisions/0006-argon2-compiled-in-the-image.md).
 2. **Connections.** Each worker process holds up to {pool}: {connections} in all, with one worker in each replica;
-   PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in transaction mode: Keyturn
-   recognises it, and each statement needs a second round trip. A pooler in session mode does not reduce the number
-   of connections.
+   PostgreSQL's default is 100. Raise `max_connections`, or put PgBouncer in front in [transaction
+   mode](guides/postgresql.md#poolers): Keyturn recognises it, and each statement needs a second round trip. A pooler
+   in session mode does not reduce the number of connections.
 3. **Commits.** A code has two: one charges the attempt before the code is checked, one grants. All together,
    {need.commits:,.0f} per second are few for a disk with a power-loss-protected cache, and too many for
    a disk that takes a millisecond to sync and serves one commit at a time: PostgreSQL groups them only up to a point.
@@ -193,6 +196,6 @@ Total: {all_gigabytes:,.0f} GB. Unused sessions expire after {idle} days; events
 4. **The events table**, which has most of the data. Each replica deletes at most 500 old rows per second.
 5. **The database metrics**: each replica reads every authenticator once in five minutes; with ten million users, that
    is a scan of {authenticators:.0f} GB.
-6. **Redis** comes last: one core can serve {redis:.0f} times this load. Without Redis the service is slower and
-   stricter, but as safe.
+6. **Redis** comes last: one core can serve {redis:.0f} times this load. Without Redis the service is slower,
+   and its rate limits are less exact (each worker counts for itself); codes stay safe.
 """

@@ -92,10 +92,10 @@ async def growth(first: Running, second: Running, people: People, requests: int,
                 both = await rate(pool, [first.port, second.port], [work[half::2], work[half + 1 :: 2]], expected)
                 ratios.append(both / alone)
                 best = max(best, both)
-            reached = f"{median(ratios):.2f} times; at most {best:.0f} per second"
+            reached = f"{median(ratios):.2f} times (best round: {best:,.0f} per second with two replicas)"
             if not is_fair:
                 reached += (
-                    f"; not judged: replicas, load and stores need {CORES_NEEDED} cores and have {os.cpu_count()}"
+                    f". Not judged: this machine has {os.cpu_count()} cores, and the comparison needs {CORES_NEEDED}."
                 )
             is_good = median(ratios) >= GROWTH if is_fair else None
             what = f"rate of {path}: two replicas / one replica"

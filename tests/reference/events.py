@@ -29,23 +29,23 @@ WHEN = {
     "mfa.enrolment_started": "The user requested an enrolment or another authenticator, or a login began an "
     "enrolment because `KEYTURN_REQUIRE_MFA` demands one. The enrolments that `signup` and `recovery.carried_out` "
     "begin have no event of their own.",
-    "mfa.reset": "The second factor was removed, not by the user; every session ended.",
+    "mfa.reset": "An operator, an administrator or a client reset the second factor, also where there was none "
+    "(`factors` 0); every session ended.",
     "password.changed": "The password was changed, by the user or by another actor.",
     "password.reset": "The user set a new password with a link; every session ended.",
     "password.reset_requested": "A link to set a new password was requested.",
     "recovery.cancelled": "A delayed recovery was cancelled by a second factor in a login or step-up, or by `DELETE "
-    "/recovery`. A change of password or factors, and `POST /logout?everywhere=true`, cancel it too, and record only "
-    "their own event (`password.changed`, `factor.removed` and so on).",
+    "/recovery`. Whatever increments the [credential version](glossary.md) cancels it too, without this event.",
     "recovery.carried_out": "After the delay a login with the password removed the second factor and began an "
     "enrolment.",
     "recovery.started": "Delayed recovery was requested with the right password.",
     "recovery_code.used": "A recovery code was consumed.",
     "recovery_codes.replaced": "Ten new recovery codes replaced the old ones.",
-    "session.ended": "A session ended by a logout, by a revocation, by another actor than the user, or because it "
-    "does not satisfy `KEYTURN_REQUIRE_MFA`. Sessions that end in two other ways have no `session.ended`. A "
-    "change that has an event of its own, such as `password.changed`, records only that event. The pass over all "
-    "sessions that enforces the policy records none: its log line `sessions.ended_by_policy` has the number of "
-    "sessions that it ended.",
+    "session.ended": "A session ended by a logout, by the user from another session, by a revocation, by another "
+    "actor than the user, or because it does not satisfy `KEYTURN_REQUIRE_MFA`. There is no `session.ended` (a) for "
+    "a change that has an event of its own, such as `password.changed`, (b) for the pass over all sessions that "
+    "enforces the policy: its log line `sessions.ended_by_policy` has the number of sessions that it ended, (c) for "
+    "the restore guard.",
     "session.raised": "A step-up, or the first code of another authenticator, stepped up the running session.",
     "session.refresh_reused": "A refresh token was used more than ten seconds after it was replaced, or after its "
     "successor was replaced too. It may have been copied; the session ended.",
@@ -66,7 +66,7 @@ NOT_RECORDED_YET: set[EventName] = set()
 """Events whose endpoints do not exist yet. A name leaves the list with the code that records it."""
 
 DETAILS = {
-    "address": "The client address of the request.",
+    "address": "The client's IP address; never an e-mail address.",
     "amr": "The authentication methods, separated by spaces.",
     "by": "The actor, or what caused the event. `operator`: a command of the operator; `client:` and an id: a "
     "registered client; `user:` and a `sub`: another user; `policy`: a login of a user whom `KEYTURN_REQUIRE_MFA` "
@@ -148,9 +148,10 @@ def write() -> str:
         table(("detail", "meaning"), [(f"`{name}`", text) for name, text in sorted(DETAILS.items())]),
         "## Delivery to the webhook\n",
         paragraph(
-            "A delivery is a POST in the form of Standard Webhooks, with the headers `webhook-id`, "
-            "`webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under `KEYTURN_WEBHOOK_SECRET`). An event is "
-            "delivered at least once; the receiver recognises a repetition by `webhook-id`. `webhook-timestamp` is "
+            "A delivery is a POST in the form of [Standard Webhooks](https://www.standardwebhooks.com), with the "
+            "headers `webhook-id`, `webhook-timestamp` and `webhook-signature` (HMAC-SHA256 under "
+            "`KEYTURN_WEBHOOK_SECRET`). An event is delivered at least once; "
+            "the receiver recognises a repetition by `webhook-id`. `webhook-timestamp` is "
             "the time of the attempt. The events of one user arrive in their order; an "
             "event that is about no user does not wait for other events. If the receiver does not answer "
             "with a 2xx status within five seconds, the delivery is retried: first after 2 s, and each further wait "
