@@ -155,7 +155,7 @@ class PendingTokens:
         return pending
 
     async def charge(self, pending: Pending, kind: Kind, now: datetime) -> Receipt:
-        """Charge one proof of a kind. Raises `InvalidToken` at the sixth of that kind with the token."""
+        """Charge one proof of a kind. Raises `InvalidToken` from the sixth of that kind on."""
         return await self._throttle.charge_code(pending.claims.jti, kind.rate_limit, now)
 
     async def charge_qrcode(self, pending: Pending, now: datetime) -> None:
