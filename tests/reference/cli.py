@@ -30,8 +30,8 @@ def write() -> str:
         paragraph(
             "Exit status: 0 done; 1 refused, for example because there is no such user; 2 wrong usage or settings; "
             "130 stopped by SIGINT; 143 stopped by SIGTERM (`keyturn serve`: 0 in both cases). `keyturn doctor` has "
-            "a meaning of its own for 1, and `keyturn attack` for 1 and 3. `keyturn attack` that is stopped by SIGINT "
-            "still reports. It ends with 1 or 3, not with 130."
+            "a meaning of its own for 1, and `keyturn attack` for 1 and 3. `keyturn attack` that is stopped by "
+            "SIGINT still reports. It ends with 1 or 3, not with 130."
         ),
         *(_section(command) for command in commands()),
     )
