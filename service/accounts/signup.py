@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.accounts.invitations import Invitations
 from service.clock import Clock
-from service.errors import Busy, InvalidRequest, UsernameTaken
+from service.errors import InvalidRequest, UsernameTaken
 from service.login.enrolment import Enrolment, EnrolmentStarted
 from service.messages.events import Events
 from service.origin import ANONYMOUS, Act, Actor, Caller
@@ -104,20 +104,14 @@ class SignUp:
             roles=invitation.roles if invitation else details.roles,
         )
         self._passwords.ensure_capacity(origin)  # a request that cannot be carried out now must not be charged
-        receipts = []
         if caller is not None:
-            receipts.append(await self._throttle.charge_signup(caller, now))
+            await self._throttle.charge_signup(caller, now)
             if details.email is not None:
-                receipts.append(await self._throttle.charge_message(digest_address(details.email), now))
+                await self._throttle.charge_message(digest_address(details.email), now)
         await self._password_policy.check_breached(password)  # before the username: the refusal does not depend on it
         if await users.is_taken(self._database, username):
             raise _username_taken(caller)
-        try:
-            password_hash = await self._passwords.hash(password, origin=origin)
-        except Busy:  # the queue has filled since `ensure_capacity`
-            for receipt in receipts:
-                await receipt.refund(now)
-            raise
+        password_hash = await self._passwords.hash(password, origin=origin)
         act, enrolment = Act(by, now, caller), None
         async with self._database.begin() as transaction:
             if by.kind != "anonymous":

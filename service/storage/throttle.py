@@ -1,7 +1,7 @@
 """The named rate limits. Every attempt is charged before the secret is checked, and refunded on success.
 
 There are two exceptions. A successful code uses up its pending token, so its charge stays. Requests that check no
-secret (`signup`, `qrcode`, `reset` and `message`) are not refunded, except for a sign-up that ends with `Busy`.
+secret (`signup`, `qrcode`, `reset` and `message`) are never refunded.
 An address stands for its client network: for IPv6 the /64.
 
 Law 4: reserve, then verify. Law 5: password failures slow down, they never lock out.
@@ -63,13 +63,13 @@ class Throttle:
         # Not smaller while Redis is down: a typing error must not use up the token, and SQL bounds guesses.
         self._pending = RateLimit(free=CODES_PER_PENDING_TOKEN, window=window)
 
-    async def charge_signup(self, caller: Caller, now: datetime) -> "Receipt":
+    async def charge_signup(self, caller: Caller, now: datetime) -> None:
         """Charge one sign-up, or raise `TooManyAttempts` if this address requested too many accounts.
 
         Call `Passwords.ensure_capacity` before this, so that a request that finds the hashing queue full is normally
-        not charged.
+        not charged. One that loses its place later stays charged: its answer has told that the username is free.
         """
-        return await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
+        await self._charge("signup", (Bucket(f"signup:{{{caller.network}}}", self._signup),), now)
 
     async def charge_password(self, username: str, caller: Caller, now: datetime) -> "Receipt":
         """Charge one attempt at a password, or raise `TooManyAttempts`."""
@@ -102,12 +102,12 @@ class Throttle:
         """Raise `TooManyAttempts` if this address requested too many links, whatever the users. Never refunded."""
         await self._charge("reset", (Bucket(f"reset:{{{caller.network}}}", RESET_LIMIT),), now)
 
-    async def charge_message(self, digest: str, now: datetime) -> "Receipt":
+    async def charge_message(self, digest: str, now: datetime) -> None:
         """Charge a message to the e-mail address with this digest, or raise `TooManyAttempts`.
 
         Nobody has confirmed the address, so it may be that of a person who does not use the service.
         """
-        return await self._charge("message", (Bucket(f"message:{{{digest}}}", MESSAGE_LIMIT),), now)
+        await self._charge("message", (Bucket(f"message:{{{digest}}}", MESSAGE_LIMIT),), now)
 
     async def _charge(self, limit: str, buckets: tuple[Bucket, ...], now: datetime) -> "Receipt":
         wait, charged_store = await self._ephemeral.charge_tracked(*buckets, now=now)
