@@ -183,6 +183,10 @@ def test_recovery_codes_are_printed(site: Site) -> None:
         codes = eli.at.run("return page.locator('.codes li').allInnerTexts()")
         assert 10 == len(codes)
         eli.at.press("Print")
+        eli.at.run(
+            "for (let n = 0; n < 500 && kept.printed < values.printed; n += 1) await page.waitForTimeout(10);",
+            printed=printed,
+        )
         assert printed == eli.at.run("return kept.printed")
         assert ["Recovery codes", EXPLANATION, *codes] == eli.at.run(PRINTED)
         eli.at.run("await page.locator('input[name=saved]').check()")

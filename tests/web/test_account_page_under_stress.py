@@ -146,6 +146,7 @@ def test_password_managers_recognise_the_forms(site: Site) -> None:
     login = ["text username username", "password password current-password"]
     assert login == [line.strip() for line in at.run(ATTRIBUTES)]
     at.follow("Create an account")
+    at.heading("Create an account")
     made = at.run(ATTRIBUTES)
     assert ["text username username", "email email email", "password password new-password"] == [
         line.removesuffix(" pat").strip() for line in made
