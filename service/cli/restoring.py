@@ -20,13 +20,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="after restoring a backup: revoke what it would make valid again",
         description="Run the command after restoring a backup of the database, before the service serves again. It "
         "ends every session, revokes every pending token and device token, cancels every delayed recovery and every "
-        "request for a new e-mail address, removes an unconfirmed authenticator beside a confirmed one, voids "
-        "every code that may have been used and every recovery code, revokes every open invitation, signs with a new "
-        "key, and deletes the accounts whose scheduled deletion was due by now, and those that --deleted names. All "
-        "users must log in again; a known device does not replace the second factor. The command prints the time "
-        "from which verification codes are accepted: 6.5 minutes after its end with the default "
-        "KEYTURN_TOTP_SKEW_STEPS (earlier from an authenticator with a fast clock, later from one with a slow "
-        "clock). It may be repeated, after an interruption or with another file.",
+        "request for a new e-mail address, removes an unconfirmed authenticator beside a confirmed one, voids every "
+        "code that may have been used and, without --keep-recovery-codes, every recovery code, revokes every open "
+        "invitation, signs with a new key, and deletes the accounts whose scheduled deletion was due by now, and "
+        "those that --deleted names. All users must log in again; a known device does not replace the second factor. "
+        "The command prints the time from which verification codes are accepted: 6.5 minutes after its end with the "
+        "default KEYTURN_TOTP_SKEW_STEPS (earlier from an authenticator with a fast clock, later from one with a "
+        "slow clock). It may be repeated, after an interruption or with another file.",
     )
     guarding.add_argument(
         "--keep-recovery-codes",
@@ -75,7 +75,8 @@ def _guard(options: argparse.Namespace) -> int:
     if done.newest is not None:
         accounts = "disabled and deleted accounts" if done.listed is None else "disabled accounts"
         print(f"The backup's newest event is of {when(done.newest)}. Later changes are lost:")
-        print(f"passwords, {accounts}, roles, authenticators and clients are as they were then.")
+        print(f"passwords, confirmed e-mail addresses, {accounts}, roles, static claims, languages,")
+        print("authenticators and clients are as they were then.")
     wait = PERIOD * (max_accepted_ahead(settings.totp_skew_steps) + 1)
     print(f"Verification codes are accepted from {when(ended + wait)}: earlier ones may have been used already.")
     print("An authenticator whose clock is slow must wait longer, by as much as it is slow.")

@@ -10,13 +10,13 @@ safe. It has these effects:
   of an account, goes on after the next login, with the same secret.
 - Every session ends. A delayed recovery and the request for a new address that were under way are cancelled, because
   the user may have cancelled them since.
-- Every time step that may have been used by now counts as used, and so does every recovery code (law 2: a code is
-  consumed, not checked; this holds across a restore). Authenticators with a fast clock may have been re-aligned after
-  the backup and have used time steps of the future, and the backup does not say which. So the time steps up to
-  `max_accepted_ahead` are counted as used for every authenticator. Until they are over, no verification code of an
-  authenticator with a right clock is accepted: for 6.5 minutes with the default KEYTURN_TOTP_SKEW_STEPS (1), and a
-  minute more or less for each step more or less. An authenticator with a fast clock can be used earlier, one with a
-  slow clock later.
+- Every time step that may have been used by now counts as used, and so does every recovery code, unless the operator
+  keeps them (law 2: a code is consumed, not checked; this holds across a restore). Authenticators with a fast clock
+  may have been re-aligned after the backup and have used time steps of the future, and the backup does not say which.
+  So the time steps up to `max_accepted_ahead` are counted as used for every authenticator. Until they are over, no
+  verification code of an authenticator with a right clock is accepted: for 6.5 minutes with the default
+  KEYTURN_TOTP_SKEW_STEPS (1), and a minute more or less for each step more or less. An authenticator with a fast
+  clock can be used earlier, one with a slow clock later.
 - Every signing key of the backup is revoked: the tokens that it signed since belong to sessions that are lost.
 - Every invitation that could be used is revoked, because it may have been used or revoked since (law 16: derive, do
   not store; consume with one statement; this holds across a restore too). Each one is an event of the operator.
@@ -25,9 +25,9 @@ safe. It has these effects:
   does not say whether the user took the deletion back since: where that is known, an operator enables the account
   before the guard runs.
 
-Changes since the backup are lost, and the guard cannot restore them: passwords, disabled and deleted accounts, roles,
-removed authenticators and clients are as they were in the backup. That includes a deletion after the backup of an
-account that the operator does not list: the account is back.
+Changes since the backup are lost, and the guard cannot restore them: passwords, confirmed e-mail addresses, disabled
+and deleted accounts, roles, static claims, languages, authenticators and clients are as they were in the backup. That
+includes a deletion after the backup of an account that the operator does not list: the account is back.
 """
 
 from collections.abc import Callable, Collection

@@ -363,6 +363,11 @@ async def test_the_command_reports_its_work_and_what_is_lost(tmp_path: Path, ope
         == lines[0]
     )
     assert lines[1].startswith("The backup's newest event is of 2026-11-22T12:00:05Z.")
+    lost = " ".join(lines[2:4])
+    assert (
+        "passwords, confirmed e-mail addresses, disabled and deleted accounts, roles, static claims, languages, "
+        "authenticators and clients are as they were then." == lost
+    )
     assert "POST /recovery-codes" in lines[-1]
 
 
