@@ -204,6 +204,7 @@ MUTANTS = (
     Mutant("the configuration of the account page is one attribute", "service/web/account_page/files.py", "config=html.escape(json.dumps(config, separators=(\",\", \":\"))),", "config=json.dumps(config, separators=(\",\", \":\")),", "test_account_page.py -k name_is_text"),
     Mutant("the style of the account page loads nothing", "service/web/account_page/branding.py", "        if unknown:\n", "        if False:\n", "test_account_page.py -k custom_properties"),
     Mutant("the style of the account page is nothing but variables", "service/web/account_page/branding.py", "    if rest:\n", "    if False:\n", "test_account_page.py -k custom_properties"),
+    Mutant("no value of the style takes in the next declarations", "service/web/account_page/branding.py", "        if not _is_balanced(value):\n", "        if False:\n", "test_account_page.py -k open_bracket"),
     Mutant("files of another version are not kept", "service/web/account_page/routes.py", "FOR_EVER if folder == page.folder else CHECK_AGAIN", "FOR_EVER", "test_account_page.py -k loads_each_version"),
     Mutant("the account page returns to named origins only", "service/web/account_page/static/return-to.js", "config.returnOrigins.includes(url.origin) && ", "", "test_account_page_under_stress.py -k named_origins"),
     Mutant("the token of a link leaves the URL", "service/web/account_page/static/router.js", "  history.replaceState(null, \"\", `#${found[1]}`);\n", "", "test_account_page_in_chromium.py -k whole_story"),

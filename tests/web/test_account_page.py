@@ -302,6 +302,38 @@ async def test_a_style_has_custom_properties_only(text: str, tmp_path: Path) -> 
         read_style(style_file(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "calc(1rem",
+        "calc((1rem)",
+        "calc(1rem))",
+        ")1rem(",
+        '"Inter',
+        "'Inter",
+        "'Inter\"",
+        "'Inter\nSans'",
+        "'a;b'",
+        "calc(1rem; --text: red)",
+    ],
+)
+def test_an_open_bracket_or_quotation_mark_is_refused(value: str, tmp_path: Path) -> None:
+    """A browser would take the declarations that follow for a part of the value, and ignore them."""
+    with pytest.raises(ConfigurationError, match="--radius has unbalanced brackets or quotation marks"):
+        read_style(style_file(tmp_path, f":root {{ --radius: {value}; --accent: #0a5 }}"))
+
+
+def test_brackets_and_quotation_marks_within_a_font_name(tmp_path: Path) -> None:
+    """A string may have what would be unbalanced outside of it."""
+    declaration = """--font: "O'Neil)", '(', calc((1px + 2px) * 2);"""
+    assert f":root {{ {declaration} }}\n" == read_style(style_file(tmp_path, f":root {{ {declaration} }}"))
+
+
+def test_a_style_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors write one, and it is no part of the style."""
+    assert ":root { --accent: #0a5; }\n" == read_style(style_file(tmp_path, "\ufeff:root { --accent: #0a5 }"))
+
+
 def test_a_style_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_style(tmp_path / "none.css")

@@ -2,8 +2,8 @@
 
 A style sheet with other contents could show a false text, or load a picture from another host and so tell that host
 what a user types. So the file has custom properties of `:root` only: a block for every screen, and a block for dark
-screens. Their values are made of characters and functions that load nothing. Colours are the operator's choice: one
-that equals the background hides a text.
+screens. Their values are made of characters and functions that load nothing. Colours are not judged: a text in
+the colour of its background cannot be read, and avoiding that is up to the operator.
 """
 
 import re
@@ -18,6 +18,7 @@ _DARK = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)\s*\{\s*(
 _ROOT = re.compile(r":root\s*\{([^{}]*)\}")
 _DECLARATION = re.compile(r"(--[A-Za-z0-9-]+)\s*:\s*(.+)", re.DOTALL)
 _VALUE = re.compile(r"""[A-Za-z0-9 \t\r\n#%.,()+*/'"_-]*""")
+_STRING = re.compile(r"'[^'\r\n]*'|" r'"[^"\r\n]*"')
 _FUNCTION = re.compile(r"([A-Za-z-]+)\(")
 _FUNCTIONS = frozenset(
     {"rgb", "rgba", "hsl", "hsla", "hwb", "lab", "lch", "oklab", "oklch", "color", "color-mix", "light-dark"}
@@ -34,7 +35,7 @@ def read_style(file: Path) -> str:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise _refused(file, "it is larger than 16 KiB")
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # an editor may have written a byte order mark
     except OSError as error:
         raise _refused(file, f"it cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -67,8 +68,23 @@ def _read_block(file: Path, block: str) -> str:
             raise _refused(file, f"{name} has {unknown[0]}(), which is not a function of colours or lengths")
         if _VALUE.fullmatch(value) is None or "/*" in value:
             raise _refused(file, f"{name} has a character that no colour, length or font name has")
+        if not _is_balanced(value):
+            raise _refused(file, f"{name} has unbalanced brackets or quotation marks")
         declarations.append(f"{name}: {value};")
     return f":root {{ {' '.join(declarations)} }}"
+
+
+def _is_balanced(value: str) -> bool:
+    """Return whether all quotation marks and brackets of the value are closed in it.
+
+    An open one would take in the declarations that follow, up to the dark block.
+    """
+    depth = 0
+    for character in _STRING.sub("", value):
+        depth += (character == "(") - (character == ")")
+        if depth < 0 or character in "'\"":
+            return False
+    return depth == 0
 
 
 def _refused(file: Path, why: str) -> ConfigurationError:
