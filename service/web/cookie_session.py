@@ -38,7 +38,7 @@ HEADER = "Keyturn-Session"
 COOKIE = "__Host-keyturn-refresh"
 """The prefix makes browsers refuse the cookie from a subdomain, without `Secure`, or with another path."""
 DEVICE_COOKIE = "__Host-keyturn-device"
-"""The device token. A known device outlives its sessions, so that `/logout` leaves this cookie."""
+"""The device token. A known device outlives its sessions; therefore `/logout` leaves this cookie."""
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Strict"
 
 _PARAMETER = {
@@ -46,8 +46,8 @@ _PARAMETER = {
     "in": "header",
     "schema": {"type": "string", "enum": ["cookie"]},
     "description": f"For browsers: `cookie` moves the refresh token from the body into the cookie `{COOKIE}`, and a "
-    f"device token into `{DEVICE_COOKIE}`. The `Origin` must then be that of the issuer or one of "
-    "`KEYTURN_CORS_ORIGINS`. Without this header no cookie is read or set.",
+    f"device token into `{DEVICE_COOKIE}`. An `Origin`, if the request has one, must then be that of the issuer or "
+    "one of `KEYTURN_CORS_ORIGINS`. Without this header no cookie is read or set.",
 }
 _COOKIE_PARAMETER = {
     "name": COOKIE,

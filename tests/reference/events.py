@@ -155,8 +155,9 @@ def write() -> str:
             "the time of the attempt. The events of one user arrive in their order; an "
             "event that is about no user does not wait for other events. If the receiver does not answer "
             "with a 2xx status within five seconds, the delivery is retried: first after 2 s, and each further wait "
-            "is twice as long, up to five minutes, until the event is deleted. A restart loses no event, and no "
-            "login waits for a delivery."
+            "is twice as long, up to five minutes, until the event is deleted. If the receiver refuses a whole "
+            "round of sixteen, Keyturn pauses all deliveries to it, for a minute at most. A restart loses no event, "
+            "and no login waits for a delivery."
         ),
         _EXAMPLE,
         paragraph(

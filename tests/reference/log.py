@@ -50,11 +50,11 @@ WHEN = {
     "redis.back": "Redis answers again.",
     "request.refused": "A request got 503 because the database cannot be used.",
     "service.starting": "`keyturn serve` is about to accept connections.",
-    "session.refresh_refused": "A refresh was refused, or another request of `/token` or `/revoke` by its "
-    "`Origin`. `no_such_token`: it is malformed or forged; `session_is_over`: its session has ended, has expired or "
-    "does not exist, or its user is disabled; `mfa_required`: `KEYTURN_REQUIRE_MFA` does not allow its session, "
-    "which has ended; `two_cookies`: the cookie was given twice; `foreign_origin`: `Origin` is not an allowed one, "
-    "or it is missing at a refresh by the cookie.",
+    "session.refresh_refused": "A refresh was refused. `no_such_token`: its token is malformed or forged; "
+    "`session_is_over`: its session has ended, has expired or does not exist, or its user is disabled; "
+    "`mfa_required`: `KEYTURN_REQUIRE_MFA` does not allow its session, which has ended; `two_cookies`: "
+    "the cookie was given twice; `foreign_origin`: `Origin` is not an allowed one, or it is missing at a refresh by "
+    "the cookie.",
     "session.step_up_asked": "A step-up was requested.",
     "sessions.ended_by_policy": "A pass over all sessions ended those that `KEYTURN_REQUIRE_MFA` does not allow.",
     "sessions.swept": "Expired and ended sessions were deleted.",

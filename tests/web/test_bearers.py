@@ -20,8 +20,9 @@ from tests.harness.sessions import bearer
 from tests.harness.token_kinds import TokenSource
 
 SCOPES = ("keyturn:users.read", "keyturn:users.write", "keyturn:clients", "keyturn:events.read")
-REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring"),
-           "mfaToken": ("access", "refresh", "client", "step-up")}  # fmt: skip
+REFUSED = {"accessToken": ("refresh", "client", "pending", "enrolling", "step-up", "adding", "restoring", "device",
+                           "link"),
+           "mfaToken": ("access", "refresh", "client", "step-up", "device", "link")}  # fmt: skip
 """The kinds of token that an operation with this scheme refuses."""
 
 BODIES = {
