@@ -41,13 +41,14 @@ class DatabaseMetrics(Collector):
 
     async def measure_backlogs(self, now: datetime) -> None:
         for transport in self._backlog_seconds:
-            due = await outbox.oldest(self._database, transport)
-            self._backlog_seconds[transport] = 0 if due is None else max(0, unix_seconds(now) - due)
+            oldest_at = await outbox.oldest(self._database, transport)
+            self._backlog_seconds[transport] = 0 if oldest_at is None else max(0, unix_seconds(now) - oldest_at)
 
     def collect(self) -> Iterator[Metric]:
         drifts = GaugeMetricFamily(
             "keyturn_factors",
-            "Authenticators in use, by the time steps of 30 s that their clock was ahead at their last code.",
+            "Authenticators that were ever used, by their drift: the number of time steps of 30 s that the clock was "
+            "ahead at the last code; negative: behind.",
             labels=["drift_steps"],
         )
         for steps, number in sorted(self._drifts.items()):

@@ -59,7 +59,8 @@ LABELS = {
     ("keyturn_requests", "status"): "The status, or `none` where the client left before the answer.",
     ("keyturn_request_seconds", "route"): "The path as it is declared.",
     ("keyturn_build_info", "version"): "The version of Keyturn.",
-    ("keyturn_factors", "drift_steps"): "The time steps of 30 s by which the clock was ahead at the last code.",
+    ("keyturn_factors", "drift_steps"): "The time steps of 30 s by which the clock was ahead at the last "
+    "code; negative: behind.",
 }
 
 

@@ -53,8 +53,8 @@ async def _check_server(deployment: Deployment) -> list[Finding]:
 
 async def check_backlog(deployment: Deployment) -> list[Finding]:
     """Check that messages leave by mail. For the webhook see `webhook.check_events`."""
-    due = await outbox.oldest(deployment.database, outbox.MAIL)
-    age = 0 if due is None else unix_seconds(deployment.clock()) - due
+    oldest_at = await outbox.oldest(deployment.database, outbox.MAIL)
+    age = 0 if oldest_at is None else unix_seconds(deployment.clock()) - oldest_at
     if age <= MAX_DELIVERY_DELAY.total_seconds():
         return []
     what = f"A message to a user has been waiting for {age // 60} minutes."

@@ -17,8 +17,8 @@ async def check_events(deployment: Deployment) -> list[Finding]:
     """Check that events reach the webhook."""
     if deployment.settings.webhook_url is None:
         return []
-    due = await outbox.oldest(deployment.database, outbox.WEBHOOK)
-    age = 0 if due is None else unix_seconds(deployment.clock()) - due
+    oldest_at = await outbox.oldest(deployment.database, outbox.WEBHOOK)
+    age = 0 if oldest_at is None else unix_seconds(deployment.clock()) - oldest_at
     attempts = await outbox.max_attempts(deployment.database, outbox.WEBHOOK)
     advice = "The receiver must answer with 2xx. The log has the reason in webhook.refused."
     if age > MAX_DELIVERY_DELAY.total_seconds():
