@@ -191,7 +191,7 @@ async def test_the_command_reads_the_list(tmp_path: Path, open_client: Opener, c
     done = run("restore-guard", "--deleted", str(file), environment=environment)
     assert (done.status, done.err) == (DONE, "")
     assert "Accounts that --deleted names: 1 deleted now, 0 deleted before, 1 absent from the backup." in done.out
-    assert "passwords, disabled accounts, roles" in done.out
+    assert "passwords, confirmed e-mail addresses, disabled accounts, roles" in done.out
     again = run("restore-guard", "--deleted", "-", given=f"{subs[0]}\n{subs[1]}".encode(), environment=environment)
     assert "Accounts that --deleted names: 1 deleted now, 1 deleted before, 0 absent from the backup." in again.out
     assert "0 users:" in again.out
