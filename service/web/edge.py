@@ -29,6 +29,7 @@ from service.tokens.access import AccessClaims, ClientAccessClaims
 from service.web import problems
 from service.web.cors import Cors
 from service.web.fair_start import FairStarts
+from service.web.wire import REFUSED_KEY
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -85,7 +86,8 @@ class EdgeMiddleware:
                 await answer(scope, receive, send_with_headers)
         finally:
             request_id.reset(token)
-            metrics.count_request(route_of(scope), scope["method"], status, perf_counter() - begun)
+            if not scope.get("state", {}).get(REFUSED_KEY):  # else the protocol has counted its own answer
+                metrics.count_request(route_of(scope), scope["method"], status, perf_counter() - begun)
 
 
 class StrictJsonRoute(APIRoute):

@@ -37,6 +37,8 @@ DRAINING_KEY = "is_draining"
 """Key in the state of the lifespan, and so in that of every request: whether this process closes its connections."""
 STOPPING_KEY = "is_leaving"
 """Key in the same state: whether the whole service stops, not only one worker. `/readyz` then answers 503."""
+REFUSED_KEY = "is_refused"
+"""Key in the state of a request: whether this protocol answers it, and no longer the application."""
 MAX_PIPELINED = 16
 """Requests that may wait in one connection for the answer to the previous request."""
 
@@ -344,6 +346,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         assert self._refusal is not None
         if self._reading == "body":
             self.cycle.disconnected = True  # an application that waits for the body gets a disconnect
+            self.cycle.scope["state"][REFUSED_KEY] = not self.cycle.response_started
             self.cycle.message_event.set()
         if self._reading != "body" or not self.cycle.response_started:
             answer = problems.wire_problem(self._refusal)

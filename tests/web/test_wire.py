@@ -172,6 +172,21 @@ async def test_invalid_http_is_refused_once(server: Server, nonsense: bytes) -> 
     assert ("close", "no-store") == (answer.headers["connection"], answer.headers["cache-control"])
 
 
+async def test_a_request_that_is_refused_within_its_body_is_counted_once(server: Server) -> None:
+    """Its route does not count the answer that nobody gets."""
+
+    def count() -> float:
+        lines = httpx2.get(f"{server.served.url}/metrics", timeout=PATIENCE).text.splitlines()
+        counted = [line for line in lines if line.startswith('keyturn_requests_total{method="POST",route="/login"')]
+        return sum(float(line.split()[-1]) for line in counted)
+
+    assert [401] == [answer.status for answer in await server.talk(login(NOBODY, b"Connection: close"))]
+    before = count()
+    assert before > 0
+    assert [400] == [answer.status for answer in await server.talk(chunked(b'{"username"', end=b""), b"zz\r\n")]
+    assert before == count()
+
+
 async def test_a_body_may_become_invalid_later(server: Server) -> None:
     """The application, which waits for the rest, sees its client disconnect, and the client gets one 400."""
     (answer,) = await server.talk(chunked(b'{"username":', end=b""), b"zz\r\n")
