@@ -338,6 +338,9 @@ MUTANTS = (
     Mutant("Ctrl-D is no password", "service/cli/parts.py", "except EOFError:", "except ZeroDivisionError:", "test_cli_accounts.py -k cannot_be_read"),
     Mutant("an undecodable password is not quoted", "service/cli/parts.py", "except UnicodeDecodeError:", "except ZeroDivisionError:", "test_cli_accounts.py -k cannot_be_read"),
     Mutant("a data folder that cannot be read is no missing database", "service/cli/parts.py", "    except FileNotFoundError:\n", "    except (FileNotFoundError, NotADirectoryError):\n", "test_cli_accounts.py -k no_folder"),
+    Mutant("a limit of the address is no difference", "service/attack/enumeration.py", ", await give_password(unknown_username())}", "}", "test_attack.py -k limit_of_the_address"),
+    Mutant("the values of headers are compared", "service/attack/enumeration.py", "if name in _COMPARED)", "if False)", "test_attack.py -k enumeration_is_detected"),
+    Mutant("accounts are not made without end", "service/attack/enumeration.py", "if free < 1:  # no", "if False:  # no", "test_attack.py -k limit_of_the_username"),
     Mutant("each forged pending token comes with a valid code", "service/attack/forgery.py", "        code = await enrolled_user.unused_code()", "        code = locals().get(\"code\") or await enrolled_user.unused_code()", "test_attack.py -k comes_with_a_valid_code"),
     Mutant("a failure at /revoke is detected", "service/attack/forgery.py", "if answer.is_failure:  # RFC 7009", "if False:  # RFC 7009", "test_attack.py -k forgery_is_detected"),
     Mutant("a command says once that the database is unreachable", "service/telemetry/log.py", "    handler.addFilter(lambda record: record.getMessage() not in left_out)\n", "", "test_command_log.py test_cli.py -k 'as_json or unreachable'"),
@@ -593,6 +596,7 @@ MUTANTS = (
     Mutant("a connection that outlives its caller is kept", "service/storage/postgresql_pool.py", "            self._idle.append((connection, self._ticks()))\n", "            connection.terminate()\n", "test_postgresql_pool.py"),
     Mutant("a large hash occupies several places", "service/users/hash_memory.py", "units = min(max(1, -(-kib // self._unit_kib)), self._units)", "units = 1", "test_machine.py"),
     Mutant("a refused request has no effect", "service/web/wire.py", "if not cycle.disconnected:", "if True:", "test_wire.py -k not_done"),
+    Mutant("a refusal on the wire is counted once", "service/web/edge.py", "if not scope.get(\"state\", {}).get(REFUSED_KEY):", "if True:", "test_wire.py -k counted_once"),
     Mutant("a body has at most 16 KiB", "service/web/edge.py", "if len(body) > MAX_BODY_BYTES:", "if False:", "test_hostile_input.py test_wire.py"),
     Mutant("no demand of /verify is ignored", "service/web/verify.py", " or not demands.keys() <= {\"acr\", \"max_age\"}", "", "test_verify.py"),
     # Workers

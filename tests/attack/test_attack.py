@@ -32,6 +32,7 @@ from starlette.types import Receive, Scope, Send
 from service.app import create_app
 from service.attack import FAMILIES, forged
 from service.attack.enumeration import normal_deviate, welch
+from service.attack.people import WRONG
 from service.attack.report import Finding, Report
 from service.attack.target import METADATA, Budget, open_target
 from service.cli.attack import FAMILIES as OFFERED
@@ -712,6 +713,19 @@ async def reveals_it_in_a_header(
     return given if is_known else replace(given, headers=(*given.headers, ("x-cache", "miss")))
 
 
+async def reveals_it_in_the_value_of_a_header(
+    _asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
+    others = tuple(header for header in given.headers if header[0].lower() != "content-type")
+    return given if is_known else replace(given, headers=(*others, ("content-type", "application/json")))
+
+
+async def reveals_it_by_a_wait(
+    _asked: ForwardedRequest, given: ForwardedResponse, is_known: bool
+) -> ForwardedResponse:
+    return given if is_known else replace(given, headers=(*given.headers, ("retry-after", "12")))
+
+
 async def lifts_waits_of_unknown_users(
     request: ForwardedRequest, given: ForwardedResponse, is_known: bool
 ) -> ForwardedResponse:
@@ -741,6 +755,8 @@ async def test_enumeration_is_detected(attacked: Attacked) -> None:
     for differs, expected in (
         (reveals_it_in_the_body, "Bodies and headers of refusals"),
         (reveals_it_in_a_header, "Bodies and headers of refusals"),
+        (reveals_it_in_the_value_of_a_header, "Bodies and headers of refusals"),
+        (reveals_it_by_a_wait, "Bodies and headers of refusals"),
         (lifts_waits_of_unknown_users, "Waits after wrong passwords"),
         (hashes_for_accounts_only, "Durations of /login"),
         (takes_longer_for_unknown_users, "Durations of /disable-mfa"),
@@ -761,6 +777,39 @@ async def test_durations_of_too_few_logins_are_not_compared(attacked: Attacked) 
     assert not names(report, "broken"), report.text()
     assert {"Durations of /login", "Durations of /disable-mfa"} <= names(report, "not tried")
     assert all("KEYTURN_LIMIT_LOGIN_ADDRESS" in one.said for one in report.findings if one.verdict == "not tried")
+
+
+@dataclass
+class LimitsFailures:
+    """Refuses wrong passwords after some from one address, or of one username."""
+
+    of_address: int = 1000
+    of_username: int = 1000
+    failed: list[Any] = field(default_factory=list)
+
+    async def __call__(self, request: ForwardedRequest, forward: Forward) -> ForwardedResponse:
+        given = await forward(request)
+        if given.status != 401 or request.members.get("password") != WRONG:
+            return given
+        username = request.members.get("username")
+        if len(self.failed) >= self.of_address or self.failed.count(username) >= self.of_username:
+            return ForwardedResponse.of(429, {"code": "too_many_attempts"})
+        self.failed.append(username)
+        return given
+
+
+async def test_a_limit_of_the_address_is_not_a_difference(attacked: Attacked) -> None:
+    """If it refuses the unknown username before that must wait, the waits are not tried."""
+    report = await attacked("enumeration", LimitsFailures(of_address=14))
+    assert not names(report, "broken"), report.text()
+    assert "Waits after wrong passwords" in names(report, "not tried"), report.text()
+
+
+async def test_a_limit_of_the_username_is_named(attacked: Attacked) -> None:
+    """If a username may fail only once, the report names that setting too."""
+    report = await attacked("enumeration", LimitsFailures(of_username=1))
+    assert {"Bodies and headers of refusals", "Durations of /login"} == names(report, "not tried"), report.text()
+    assert all("(KEYTURN_LIMIT_LOGIN)" in one.said for one in report.findings if one.verdict == "not tried")
 
 
 def test_welch() -> None:
