@@ -13,7 +13,7 @@
 | claims        | an object with the static claims; by default none                                          |
 | disabled      | by default false                                                                           |
 | deletion_due_at | epoch seconds at which the account is deleted, as its user requested; disabled until then |
-| password_reset_at | epoch seconds of a reset of the password with a link, if no second factor was proved since |
+| password_reset_at | epoch seconds of a reset of the password with a link: see `users.User`                      |
 | sub           | the opaque id in tokens; by default a new one                                              |
 
 A second factor is never dropped silently: a record with a confirmed second factor and without its secret is refused.

@@ -164,7 +164,7 @@ def count(event: Name, details: Mapping[str, Detail]) -> None:
 
 
 def count_request(route: str, method: str, status: int, seconds: float | None = None) -> None:
-    """Count an answer. `route` is the declared path, never the requested one. Status 0: no answer was sent."""
+    """Count an answer. `route` is the declared path, never the requested one. Status 0: there was no answer."""
     REQUESTS.labels(route, method if method in _METHODS else "other", status or "none").inc()
     if seconds is not None:
         REQUEST_SECONDS.labels(route).observe(seconds)

@@ -1,7 +1,7 @@
 """The memory that concurrent hashes take: an imported hash may need as much as seven of ours.
 
 The number of hashing threads follows from the memory limit, at one of our hashes per thread. A hash that needs more
-takes the place of several, so that the threads together never need more memory than planned.
+takes the place of several, so that the threads together need no more memory than planned, or than one such hash.
 """
 
 import threading
@@ -20,7 +20,10 @@ class HashMemory:
 
     @contextmanager
     def reserve(self, kib: int) -> Iterator[None]:
-        """Wait for the memory of a hash that needs `kib` KiB, at least one unit, and reserve it for the block."""
+        """Wait for the memory of a hash that needs `kib` KiB, and reserve it for the block.
+
+        It is at least one unit, and at most all units: a hash that needs more than that takes it nevertheless.
+        """
         units = min(max(1, -(-kib // self._unit_kib)), self._units)
         with self._order, self._changed:
             self._changed.wait_for(lambda: self._free >= units)

@@ -19,7 +19,8 @@ class ImportedAccount:
     """The confirmed address."""
     locale: str | None = None
     password_reset_at: int | None = None
-    """When the password was reset with a link, if no second factor has been proved since.
+    """When the password was reset with a link, if since then no login with a second factor has succeeded, and no
+    administrator or operator has set a password.
 
     Law 17: a mailbox never replaces both factors.
     """

@@ -30,16 +30,21 @@ MAX_USERNAME_LENGTH = 128
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 USERNAME_PATTERN = rf"(?:[A-Za-z0-9._@+-]{{3,64}}|[A-Za-z0-9.!#$%&'*+=?^_`|~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)"
 """A short name, or an e-mail address. Its local part has the characters of RFC 5322's atext except three: the slash
-would end a path segment of /qrcode/{username}, and braces mark the hash tag of a key in a Redis Cluster."""
+would end a path segment of /qrcode/{username}, and braces mark the part of a key by which a Redis Cluster chooses the
+node (its hash tag)."""
 
 _USERNAME = re.compile(USERNAME_PATTERN)
 NOT_DELETED = "users.deleted_at IS NULL"
-"""WHERE an account was not deleted. Statements for enabled users, locked rows or reserved names and ids omit it."""
+"""WHERE an account was not deleted. Statements for enabled users, for rows that are locked
+already, and for reserved names and ids omit it."""
 EMPTIED = (
     "claims = '{}', email = NULL, new_email = NULL, new_email_at = NULL, locale = NULL, password_reset_at = NULL,"
     " deletion_due_at = NULL, deletion_requested_at = NULL"
 )
-"""SET the columns that a deletion empties and that the previous version does not know."""
+"""SET: empty the columns of a deleted account that Keyturn 0.1 does not know.
+
+A deletion by a replica of 0.1 leaves them filled, and `deletions.empty` empties them afterwards.
+"""
 COLUMNS = (
     "users.id, users.username, users.password_hash, users.epoch, users.roles, users.created_at, users.disabled_at,"
     " users.recovery_due_at, users.email, users.new_email, users.new_email_at, users.locale,"
@@ -75,7 +80,8 @@ class User:
     locale: str | None = None
     """The language of messages to the user, as a tag of RFC 5646; `None`: the default."""
     password_reset_at: int | None = None
-    """When the password was reset with a link, if no login with a second factor has succeeded since.
+    """When the password was reset with a link, if since then no login with a second factor has succeeded, and no
+    administrator or operator has set a password.
 
     Law 17: a mailbox never replaces both factors.
     """
@@ -115,7 +121,8 @@ def normalise(username: str) -> str:
 async def find(database: Database, name: str) -> User | None:
     """Find a user by username or by confirmed address. Both are given in lower case.
 
-    For an unknown name a made-up row is read, which takes as long (law 8: no answer reveals who exists).
+    For an unknown name a made-up row is converted, so that it takes as long as a known one (law 8: no answer reveals
+    who exists).
     """
     named = "username = $1" if "@" not in name else "id = (SELECT user_id FROM addresses WHERE address = $1)"
     row = await database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE {named} AND {NOT_DELETED}", name)
@@ -273,7 +280,7 @@ async def cancel_recovery(transaction: Transaction, user_id: str, *, void_by: in
 async def lock_if_current(transaction: Transaction, user: User) -> bool:
     """Lock the user's row for this transaction.
 
-    `False` if the account was disabled since it was read, or if its password, factors or roles changed.
+    `False` if the account is disabled, or if its credential version or its roles changed since it was read.
     """
     held = await transaction.execute(
         "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL AND roles = $3",

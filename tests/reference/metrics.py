@@ -20,9 +20,10 @@ LABELS = {
         "keyturn_logins",
         "outcome",
     ): "Of a login: `second_factor_required`, `admitted` (without a code: the user has no "
-    "second factor, or a known device replaces it). Of any request with a password: `invalid_credentials`, `waiting` "
-    "(a rate limit refused it), `busy` (the hashing queue was full). A right password in another request than a "
-    "login is not counted.",
+    "second factor, or a known device replaces it). Of any request with a password: `invalid_credentials` (each "
+    "`login.refused` of [the log](log.md) but `busy`: the password may be right, and the account disabled, for "
+    "example), `waiting` (a rate limit refused it), `busy` (the hashing queue was full). A right password that is "
+    "accepted in another request than a login is not counted.",
     (
         "keyturn_codes",
         "outcome",
@@ -37,8 +38,8 @@ LABELS = {
         "keyturn_refreshes",
         "outcome",
     ): "`rotated` (replaced by a successor); `repeated` (replaced up to ten seconds before: the same successor "
-    "again; or a cookie that a refresh set up to ten seconds before and that stays); `reused` (replaced earlier: "
-    "the session ended); `refused` (see `session.refresh_refused` in [the log](log.md)).",
+    "again; or a cookie that a refresh has set at most ten seconds before, and that stays); `reused` (replaced "
+    "earlier: the session ended); `refused` (see `session.refresh_refused` in [the log](log.md)).",
     (
         "keyturn_limits_hit",
         "limit",
@@ -56,7 +57,8 @@ LABELS = {
     ): "The path as it is declared, never as it was requested; `none` without a declared path, and `refused on the "
     "wire` where the request could not be read.",
     ("keyturn_requests", "method"): "The method, or `other`.",
-    ("keyturn_requests", "status"): "The status, or `none` where the client left before the answer.",
+    ("keyturn_requests", "status"): "The status, or `none` where the process stopped before the "
+    "answer. If the client left, it is the status that it would have got; 400 if it left during its body.",
     ("keyturn_request_seconds", "route"): "The path as it is declared.",
     ("keyturn_build_info", "version"): "The version of Keyturn.",
     ("keyturn_factors", "drift_steps"): "The time steps of 30 s by which the clock was ahead at the last "

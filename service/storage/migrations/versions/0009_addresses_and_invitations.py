@@ -17,10 +17,10 @@ down_revision = "0008"
 TEXT_KEY = {"postgresql": 'TEXT COLLATE "C"', "sqlite": "TEXT"}
 
 # `email` is confirmed; `new_email` is not confirmed yet, and was requested at `new_email_at`. `password_reset_at` is
-# the time of a password reset with a link after which no login with a second factor has succeeded. `deletion_due_at`
-# is when the account is to be deleted. `deletion_requested_at` equals `disabled_at` while the request of the user is
-# the only reason why the account is disabled: a version that does not know the column breaks the equality if it
-# disables.
+# the time of a password reset with a link, if since then no login with a second factor has succeeded, and no
+# administrator or operator has set a password. `deletion_due_at` is when the account is to be deleted.
+# `deletion_requested_at` equals `disabled_at` while the request of the user is the only reason why the account is
+# disabled: a version that does not know the column breaks the equality if it disables.
 COLUMNS = (
     "email TEXT",
     "new_email TEXT",
