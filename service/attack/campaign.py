@@ -112,11 +112,10 @@ class Campaign:
             verdict, said = "broken", str(evidence)
         except NotTried as reason:
             verdict, said = "not tried", str(reason)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            verdict = "not tried"
-            said = f"the budget of {budget.seconds:.0f} s is used up (--budget-seconds)"
+        except OSError as error:  # TimeoutError is one
+            verdict, said = "not tried", f"a connection failed ({type(error).__name__})"
+            if limit.expired():
+                said = f"the budget of {budget.seconds:.0f} s is used up (--budget-seconds)"
         except Exception as error:  # noqa: BLE001 -- answers of another form than ours must not end the run
             verdict, said = "not tried", f"an answer had an unexpected form ({type(error).__name__})"
         return Finding(family, attack.name, verdict, said, budget.spent - requests, time.monotonic() - started)

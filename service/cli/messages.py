@@ -62,7 +62,8 @@ def _send_test(options: argparse.Namespace) -> int:
     if outcome is None:
         print(answer)
         return DONE
-    why = FAILURES.get(outcome.reason) or _WHY.get(outcome.reason, "")
+    reasons = FAILURES | _WHY if outcome.status is not None else _WHY | FAILURES  # both have "refused"
+    why = reasons.get(outcome.reason, "")
     status = "" if outcome.status is None else f" The answer was {outcome.status}."
     report(f"keyturn: the message was not accepted ({outcome.reason}).{status} {why}".rstrip())
     return REFUSED
@@ -73,7 +74,7 @@ _WHY = {
     "no_authentication": "The server takes no user name and password on this port. Try 587 or 465.",
     "no_starttls": "The server offers no STARTTLS, without which no mail and no password is sent to it.",
     "not_written": "The file cannot be written in the data folder.",
-    "refused": "The server refuses the recipient or the message.",
+    "refused": "The server refuses the recipient.",
     "status": "The log of the receiver has the reason.",
 }
 """What to do about the reasons that are no failures of a connection."""

@@ -486,7 +486,7 @@ def test_a_test_message_is_sent_at_once(tmp_path: Path) -> None:
         server.rcpt = {"bob@example.net": "550 unknown"}
         output = run("messages", "send-test", "bob@example.net", environment=environment)
         assert REFUSED == output.status
-        assert "550" in output.err
+        assert "550. The server refuses the recipient." in output.err
     output = run("messages", "send-test", "alice@example.net", environment=environment)
     assert REFUSED == output.status
     assert "Nothing listens" in output.err
