@@ -69,7 +69,7 @@ def memory_line(memory: dict[str, list[float]], world: World) -> Line:
 def rate_line(rates: dict[str, list[float]], world: World) -> Line:
     ratio = median(on / off for on, off in zip(*(rates[setting] for setting in SETTINGS), strict=True))
     on, off = (median(rates[setting]) for setting in SETTINGS)
-    reached = f"{ratio:.3f} times: {on:.0f} of {off:.0f} per second"
+    reached = f"{ratio:.3f} times; medians: {on:.0f} per second with the page, {off:.0f} without"
     goal = f"at least {SAME_RATE:g} times"
     return Line(f"rate of /verify with the account page / without ({world.name})", goal, reached,
                 ratio >= SAME_RATE, command())  # fmt: skip

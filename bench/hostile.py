@@ -115,7 +115,10 @@ async def measure(world: World, options: Namespace) -> list[Line]:
     vectors = len(forgeries.wycheproof())
     if not vectors:
         say(f"  {forgeries.VECTORS} IS MISSING: the JWS vectors of Project Wycheproof were not sent")
-    left = f"; {inputs.harmless} were still valid requests, {inputs.shed} were answered 503 busy and sent again"
+    left = (
+        f"; {inputs.harmless} changes left the request valid and are not counted, "
+        f"{inputs.shed} were answered 503 busy and sent again"
+    )
     what = f"{presented:,} hostile tokens at seven endpoints, {vectors} of them vectors ({world.name})"
     by_pyjwt = f"; PyJWT by itself accepts {forgeries.accepted_by_pyjwt_alone()} of the vectors" if vectors else ""
     return [

@@ -142,6 +142,8 @@ Each figure with its goal, the value reached, and the command that measures it. 
 - p99: the duration that 99% of the requests do not exceed.
 - A hashing permit: the place of a login in the hashing thread or in its queue. There are {ROOM}.
 - Vectors: the test cases for signed tokens of Project Wycheproof.
+- Violation: a code accepted twice, an acknowledged change that is lost, an answer to another request, or an
+  undocumented answer. See [faults](faults.md).
 - "others took": the share of all cores that other programs used during the run. It is shown above {TOO_NOISY:.0%};
   a figure of time then means little.
 - "times", of p99 during the login burst and of the rate with the account page: the median of the ratios of several

@@ -56,7 +56,7 @@ class Sample:
 
 
 class Soak:
-    """The load: a sequence of acts, each on any connection, `per_second` of them."""
+    """The load: a sequence of steps, each on any connection, `per_second` of them."""
 
     def __init__(self, people: list[Person], sessions: list[Tokens], secret: str) -> None:
         self._people = itertools.cycle(people)
@@ -69,9 +69,9 @@ class Soak:
         self.failures: list[str] = []
 
     async def act(self, nth: int, line: Connection) -> None:
-        acts = (self._verify, self._refresh, self._verify, self._introspect, self._verify, self._log_in, self._verify,
-                self._refresh, self._fail, self._look)  # fmt: skip
-        await acts[nth % len(acts)](line)
+        steps = (self._verify, self._refresh, self._verify, self._introspect, self._verify, self._log_in,
+                 self._verify, self._refresh, self._fail, self._look)  # fmt: skip
+        await steps[nth % len(steps)](line)
         self.done += 1
 
     async def _log_in(self, line: Connection) -> None:
@@ -132,7 +132,7 @@ async def load_of(people: People) -> Soak:
 async def press(
     load: Soak, lines: list[Connection], per_second: float, seconds: float, stopped: asyncio.Event
 ) -> None:
-    """Run the acts when they are due, shared between connections. Missed acts are not repeated."""
+    """Run the steps when they are due, shared between connections. Missed steps are not repeated."""
     begun = perf_counter()
 
     async def share(nth: int) -> None:
@@ -191,7 +191,7 @@ async def eternal_keys(world: World) -> float:
 
 def verdicts(world: World, samples: list[Sample], done: int) -> list[Line]:
     lasted = 60 * samples[-1].hours if samples else 0.0
-    say(f"  {world.name}: {done:,} acts in {lasted:.1f} minutes, {len(samples)} samples")
+    say(f"  {world.name}: {done:,} steps in {lasted:.1f} minutes, {len(samples)} samples")
     kept = [sample for sample in samples if sample.hours >= WARM_UP * samples[-1].hours]
     if len(kept) < 3:
         return [Line(f"growth under load ({world.name})", "", "not measured: the run was too short", None, command())]
@@ -203,7 +203,7 @@ def as_expected(world: World, load: Soak) -> Line:
         say(f"  {failure}")
     reached = f"{len(load.failures)} of {load.done + len(load.failures):,}"
     return Line(
-        f"acts of the load with an unexpected answer ({world.name})", "none", reached, not load.failures, command()
+        f"steps of the load with an unexpected answer ({world.name})", "none", reached, not load.failures, command()
     )
 
 
@@ -222,7 +222,7 @@ def verdict(world: World, samples: list[Sample], what: str, lasted: float) -> Li
 def main() -> int:
     parser = ArgumentParser(prog="python -m bench.soak", description="A steady mixed load, and what grows.")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=80, help="acts per second, of which a fifth hash a password")
+    parser.add_argument("--rate", type=float, default=80, help="steps per second, of which a fifth hash a password")
     return run(parser, measure, worlds=("production",), quiet=False)
 
 

@@ -1,8 +1,9 @@
-"""Connections that the service opens itself, as to the webhook: which authorities they trust, and why one failed.
+"""Connections that the service opens, except those to its stores: which authorities they trust, and why one failed.
 
-They go to the webhook, the mail server, a collector or a service of leaked passwords. The certificate authorities are
-those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, the variables of OpenSSL, if one is set, and otherwise the system's. To
-add a private authority to the system's, name a file that contains both.
+They go to the webhook, the mail server, a collector or a range service (of leaked passwords). The certificate
+authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, the variables of OpenSSL, if one is set, and otherwise the
+system's. (For the collector a variable of its own comes first: see `operations/tracing`.) To add a private authority
+to the system's, name a file that contains both.
 """
 
 import os
@@ -35,7 +36,7 @@ def make_tls_context() -> ssl.SSLContext:
 
 
 def check_authorities() -> None:
-    """Raise `ConfigurationError` unless `SSL_CERT_FILE` and `SSL_CERT_DIR`, where they are set, can be used."""
+    """Raise `ConfigurationError` unless `SSL_CERT_FILE`, if set, has a certificate, and `SSL_CERT_DIR` a folder."""
     file = os.environ.get("SSL_CERT_FILE")
     if file:
         try:
@@ -57,7 +58,7 @@ def check_authorities() -> None:
 
 
 def failure_of(error: BaseException) -> str:
-    """Return the key in `FAILURES` for an HTTP client's error. The reason may be several causes deep."""
+    """Return the key in `FAILURES` for the error of a client of HTTP or SMTP. It may be several causes deep."""
     found: BaseException | None = error
     name = "disconnected"
     while found is not None:

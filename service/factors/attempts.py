@@ -23,7 +23,8 @@ FREE_FAILURES = 5
 FIRST_WAIT_SECONDS, DOUBLINGS, MAX_WAIT_SECONDS = 30, 7, 3600
 
 MAX_FAILURES = 50
-"""Failures in `BUDGET_WINDOW`. With three acceptable codes of a million that is a chance of 1 in 6,667."""
+"""Failures in `BUDGET_WINDOW`. With three acceptable codes of a million (`KEYTURN_TOTP_SKEW_STEPS` 1), fifty guesses
+find one with a probability of 1 in 6,667."""
 BUDGET_WINDOW = timedelta(days=30)
 
 Table = Literal["totp_authenticators", "recovery_budgets"]

@@ -1,7 +1,7 @@
 """The second factor of a user as a whole. A user may prove it in several ways, each of which is a `Kind`.
 
-A proof is what a client presents: a verification code (`TotpCode`) or a recovery code (`RecoveryCode`). An
-operation that takes a proof calls three functions of the proof's `Kind`, in this order:
+A proof of the second factor is what a user presents: a verification code (`TotpCode`) or a recovery code
+(`RecoveryCode`). An operation that takes a proof calls three functions of the proof's `Kind`, in this order:
 
 1. `check` charges the attempt, then compares the proof (law 4: reserve, then verify). Nothing is granted.
 2. `consume`, in the transaction that grants something, decides by the row count of one statement (law 2: a code is
@@ -11,8 +11,9 @@ operation that takes a proof calls three functions of the proof's `Kind`, in thi
 That transaction is within `released_if_unavailable`, which releases what `check` claimed if the database fails.
 If `consume` returns false, the operation rolls back and raises what `refusal` returns. `OwnFactors.disable` differs
 in two points: it does not call `record_use`, because it removes what was used, and it raises one error for every
-refused proof. For a new kind of second factor, add its class to `KINDS`, and let `part` make one and pass it to
-`SecondFactors`: every operation on the whole second factor then includes it.
+refused proof. For a new kind of second factor, add its proof to `Proof` and to the body of `/login-2fa`, its class to
+`KINDS`, and let `part` make one and pass it to `SecondFactors`: every operation on the whole second factor then
+includes it.
 """
 
 from collections.abc import Sequence

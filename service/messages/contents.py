@@ -5,7 +5,7 @@ from the event, and from the rows of the user and of the invitation as they are 
 here (law 16: derive, do not store; consume with one statement), from the time of the event, so that each attempt
 sends the same one, unless a credential version in it has changed.
 
-A message is dropped if its link would be of no use: the token has expired or was used, another request superseded it,
+A message is dropped if its link would be of no use: the token has expired or was used, another address was requested,
 or its address is not that of the account any more. A link to set a new password is also dropped if the password was
 set meanwhile. That link, and the link to confirm an address, are dropped if the account is disabled.
 

@@ -40,7 +40,7 @@ class Carrier(Protocol):
         ...
 
     async def end_round(self) -> None:
-        """Close the connection, which only the letters of one round share."""
+        """Close the connection: the letters of the next round use another one."""
         ...
 
     def name_of(self, letter_id: str) -> str | None:
@@ -66,7 +66,7 @@ class Mail:
             return content
         outcome = await self._carry(content)
         if content.details and isinstance(outcome, Refusal | Drop) and outcome.is_of_content:
-            # A filter may refuse a text that a caller chose, such as a user agent. The notice must not depend on it.
+            # A filter may refuse a text that a caller chose, such as a user agent. The message must not depend on it.
             return await self._carry(replace(content, details={}))
         return outcome
 
@@ -104,7 +104,8 @@ def write_letter(content: Content, rendered: Rendered, *, sender: Address) -> Le
     letter["Date"] = format_datetime(datetime.fromtimestamp(content.occurred_at, UTC))
     letter["Message-ID"] = f"<{content.id}@{sender.domain}>"
     letter["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5: no program answers it
-    # Base64 and quoted-printable are ASCII, which every server takes; so no 8BITMIME and no SMTPUTF8 is needed.
+    # Base64 and quoted-printable are ASCII, which every server takes; so the extensions
+    # 8BITMIME (RFC 6152) and SMTPUTF8 (RFC 6531) are not needed.
     letter.set_content(rendered.text, cte="quoted-printable")
     letter.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     letter.set_boundary(f"=_{content.id}")  # the same at each attempt

@@ -5,9 +5,9 @@ STARTTLS. A server on loopback that does not offer STARTTLS gets letters in clea
 machine, but never credentials.
 
 A round is one call of `delivery`, which sends several letters. They go one after the other over one connection, which
-is closed at the end of the round. After a connection that failed, and after `ROUND_SECONDS`, the other letters of the
-round are not tried: each would wait for the same server, and the round must end before the lease of the replica
-expires.
+is closed at the end of the round. After a failure that is not about one letter (the connection, STARTTLS, the
+credentials, the sender), and after `ROUND_SECONDS`, the other letters of the round are not tried: each would fail or
+wait at the same server, and the round must end before the lease of the replica expires.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ OLDEST_TESTED = (7, 0)
 
 # The arithmetic of `ephemeral.InProcess`, in Redis. Times are the caller's (tests set them, replicas agree to a few
 # seconds); Redis' own clock only expires the keys.
-# KEYS: counter, and its aggregate (one hash tag, so one Cluster slot).
+# KEYS: counter, and its aggregate. The part in braces (the hash tag) is the same, and so the node of a Cluster.
 # ARGV: now, free (-1: never refuse), window, backoff (0/1), aggregate's limit (-1: none), aggregate's window.
 CHARGE_SCRIPT = (
     f"local MAX_BACKOFF = {MAX_BACKOFF_SECONDS}"

@@ -1,10 +1,10 @@
 """Prometheus metrics: what `GET /metrics` returns, and how each event of the log is counted.
 
 Code reports a decision once, with `log.emit`, which calls `count` for the event. An event that is too frequent for a
-log line (a refresh, an accepted code) is only counted. This file has the names of the labels, and
-`operations/database_metrics.py` those of the metrics that are read from the database. Their values are words of the
-code and small numbers. None is a user, an address or another value that a caller chooses, so that no caller can
-create many series, and none is a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
+log line (a refresh, an accepted code) is only counted. This file names the labels; `operations/database_metrics.py`
+names the labels of the metrics that are read from the database. The values of labels are words of the code and small
+numbers. None is a user, an address or another value that a caller chooses, so that no caller can create many series,
+and none is a secret (law 15: logs, metrics, traces, errors and outbox rows hold no secret).
 
 The metrics are those of this process. With several workers they are those of all workers together: the workers write
 them to files in one folder, and the worker that answers the request adds them up. Each replica reports its own.
@@ -44,7 +44,7 @@ _PID = re.compile(r"_([0-9]+)\.db$")
 """The process in the name of a file of that folder."""
 
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Seconds. The range covers a token's signature, a password's hash, and the timeout of a client."""
+"""Seconds, from the signature of a token to a hash that waited so long that most clients have given up."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _registry = CollectorRegistry()

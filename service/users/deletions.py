@@ -126,5 +126,5 @@ async def list_with_remains(database: Database, *, after: str, limit: int) -> li
 
 
 async def empty(transaction: Transaction, user_id: str) -> None:
-    """Remove what the previous version left in the row of an account that it deleted."""
+    """Remove what a replica of Keyturn 0.1 left in the row of an account that it deleted."""
     await transaction.execute(f"UPDATE users SET {EMPTIED} WHERE id = $1 AND deleted_at IS NOT NULL", user_id)

@@ -28,7 +28,8 @@ Scope: `keyturn:users.write`.""",
 Remove the authenticators and recovery codes of a user who lost them, and end every session. Scope:
 `keyturn:users.write`.""",
     "adminListSessions": """\
-List the live sessions of a user. The session that was used last comes first. Scope: `keyturn:users.read`.""",
+List the live sessions of a user, 500 at most. The session that was used last comes first.
+Scope: `keyturn:users.read`.""",
     "adminEndSessions": """\
 End every session of a user, and revoke their pending tokens and device tokens. Scope: `keyturn:users.write`.""",
     "adminEndSession": """\

@@ -40,11 +40,11 @@ registered clients are refused.""",
     "token": """\
 The token endpoint of OAuth 2.0 (RFC 6749). With `grant_type=refresh_token` it replaces a refresh token and issues an
 access token for the session; no client authentication is needed. For ten seconds after a refresh the replaced token
-gives the same successor again, because two browser tabs may refresh at once; a later use ends the session. With the
-header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie and gets the next one there; the newest
-cookie stays if the one before it was replaced within the last ten seconds. If the body has a token too, that token is
-used and the cookie is not read. With `grant_type=client_credentials` a registered client that has a scope gets an
-access token of its own.""",
+gives the same successor again, as long as that is not replaced too, because two browser tabs may refresh at once; any
+other use ends the session. With the header `Keyturn-Session: cookie` a browser sends its refresh token in a cookie
+and gets the next one there; if the token in the cookie is less than ten seconds old, the cookie stays as it is. If
+the body has a token too, that token is used and the cookie is not read. With `grant_type=client_credentials` a
+registered client that has a scope gets an access token of its own.""",
     "revoke": """\
 End the session that a refresh token or an access token belongs to (RFC 7009). A token that is not valid gives 200
 too. The access token of a registered client cannot be revoked: it belongs to no session.""",
@@ -108,9 +108,9 @@ default without a webhook.""",
     "me": "Show the account of the access token.",
     "changeMe": """\
 Change the language of messages to the user, and show the account. Access to the account does not depend on it, so any
-access token of a live session suffices. A language that is new is the event `user.locale_changed`; one that the
-account has already changes nothing. Messages that are not sent yet are in the new language too.""",
-    "listSessions": "List the live sessions of the account. The session that was used last comes first.",
+access token of a live session suffices. A change is recorded as the event `user.locale_changed`; to set the
+language that the account has already changes nothing. Messages that are not sent yet are in the new language too.""",
+    "listSessions": "List the live sessions of the account, 500 at most. The session that was used last comes first.",
     "listEvents": """\
 List the events of the account within the last 90 days: a hundred at most, the newest first.
 The reference page on events lists their names and details.""",

@@ -30,7 +30,7 @@ WHEN = {
     "meanwhile; `busy`: the queue of hashing was full or too slow.",
     "login.second_factor_required": "The password was right, and a pending token was issued.",
     "message.dropped": "A message to a user is not sent any more. `expired`: its link has expired, or it is a notice "
-    "older than three days; `superseded`: another request took its place, or its link was used; `no_address`, "
+    "older than three days; `superseded`: another address was requested, or its link was used; `no_address`, "
     "`no_account`, `disabled`: nobody is to get it; `refused`: the mail server refuses it, with its `status`; "
     "`invalid_address`: the address cannot be in a header; `no_transport`: `KEYTURN_MESSAGES` changed.",
     "message.refused": "A message to a user was not accepted; it is tried again. Reason `status`, or reason "
